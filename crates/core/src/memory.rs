@@ -1,0 +1,331 @@
+//! Complete in-memory implementations of the ports: for tests, examples, and embedding without a disk.
+
+use crate::{
+    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Digest, FetchError, Fetcher, ForeignName, Link, Multihash,
+    Namespace, NamespaceState, Network, NetworkError, Origin, PublicBlocks, Publication, PublishMode, RepositoryName,
+    ResolveError, Resolved, RootEntry, RootStore, Scope, Session, SessionSpec, Stats, StoreError, UploadRecord, dag,
+    identity_bytes,
+};
+use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+#[derive(Default)]
+struct NamespaceData {
+    state: NamespaceState,
+    history: Vec<RootEntry>,
+    links: BTreeMap<(RepositoryName, Digest), Link>,
+}
+
+#[derive(Default)]
+struct Inner {
+    blocks: RwLock<HashMap<Multihash, (Bytes, Origin)>>,
+    namespaces: RwLock<BTreeMap<Namespace, NamespaceData>>,
+    uploads: Mutex<BTreeMap<String, UploadRecord>>,
+    sequence: AtomicU64,
+    syncs: AtomicU64,
+}
+
+/// Blocks and roots in memory; clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Inner>);
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lookup(&self, cid: &Cid) -> Option<(Bytes, Origin)> {
+        match identity_bytes(cid) {
+            Some(bytes) => Some((Bytes::copy_from_slice(bytes), Origin::Peer)),
+            None => self.0.blocks.read().get(cid.hash()).cloned(),
+        }
+    }
+
+    fn is_public(&self, cid: &Cid) -> bool {
+        let mut open: Vec<Cid> =
+            self.0.namespaces.read().values().filter_map(|data| data.state.published.map(|p| p.root)).collect();
+        // Reached by (codec, multihash): a blob with the bytes of a directory must not hide its children.
+        let mut seen = HashSet::new();
+        while let Some(next) = open.pop() {
+            if !seen.insert((next.codec(), *next.hash())) {
+                continue;
+            }
+            if next.hash() == cid.hash() {
+                return true;
+            }
+            if let Some((bytes, _)) = self.lookup(&next) {
+                open.extend(dag::links(&next, &bytes).unwrap_or_default());
+            }
+        }
+        false
+    }
+}
+
+impl Blockstore for MemoryStore {
+    fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        Ok(self.lookup(cid).map(|(bytes, _)| bytes.len() as u64))
+    }
+
+    fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.lookup(cid).map(|(bytes, _)| bytes))
+    }
+
+    fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        if identity_bytes(block.cid()).is_none() {
+            self.0.blocks.write().entry(*block.cid().hash()).or_insert_with(|| (block.data().clone(), origin));
+        }
+        Ok(())
+    }
+
+    fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError> {
+        Ok(Box::new(MemoryWriter(self.clone(), origin)))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.syncs.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        let blocks = self.0.blocks.read();
+        Stats {
+            blocks: blocks.len() as u64,
+            bytes: blocks.values().map(|(bytes, _)| bytes.len() as u64).sum(),
+            syncs: self.0.syncs.load(Relaxed),
+        }
+    }
+}
+
+struct MemoryWriter(MemoryStore, Origin);
+
+impl BlockWriter for MemoryWriter {
+    fn put(&mut self, block: &Block) -> Result<(), StoreError> {
+        self.0.put(block, self.1)
+    }
+}
+
+impl PublicBlocks for MemoryStore {
+    fn public_size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        Ok(self.public_get(cid)?.map(|bytes| bytes.len() as u64))
+    }
+
+    fn public_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        Ok(self
+            .lookup(cid)
+            .filter(|(_, origin)| *origin == Origin::Peer || self.is_public(cid))
+            .map(|(bytes, _)| bytes))
+    }
+}
+
+impl RootStore for MemoryStore {
+    fn namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        Ok(spaces.iter().filter(|(_, data)| data.state != NamespaceState::default()).map(|(n, _)| n.clone()).collect())
+    }
+
+    fn state(&self, namespace: &Namespace) -> Result<NamespaceState, StoreError> {
+        Ok(self.0.namespaces.read().get(namespace).map(|data| data.state.clone()).unwrap_or_default())
+    }
+
+    fn commit(
+        &self,
+        namespace: &Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: &[Link],
+    ) -> Result<RootEntry, CommitError> {
+        let mut spaces = self.0.namespaces.write();
+        let data = spaces.entry(namespace.clone()).or_default();
+        let current = data.state.root.as_ref().map(|entry| entry.cid);
+        if current != expected {
+            return Err(CommitError::Conflict { namespace: namespace.clone(), current });
+        }
+        let entry = RootEntry { cid: root, sequence: self.0.sequence.fetch_add(1, Relaxed) + 1, at: SystemTime::now() };
+        data.state.root = Some(entry.clone());
+        data.history.push(entry.clone());
+        for link in folded {
+            data.links.remove(&(link.repository.clone(), link.digest.clone()));
+        }
+        if let Some(Publication { mode: PublishMode::Continuous, root: public }) = &mut data.state.published {
+            *public = root;
+        }
+        Ok(entry)
+    }
+
+    fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        Ok(spaces.get(namespace).map(|d| d.history.iter().rev().take(limit).cloned().collect()).unwrap_or_default())
+    }
+
+    fn link(&self, link: &Link) -> Result<(), StoreError> {
+        let mut spaces = self.0.namespaces.write();
+        let links = &mut spaces.entry(link.namespace.clone()).or_default().links;
+        links.insert((link.repository.clone(), link.digest.clone()), link.clone());
+        Ok(())
+    }
+
+    fn unlink(&self, link: &Link) -> Result<(), StoreError> {
+        if let Some(data) = self.0.namespaces.write().get_mut(&link.namespace) {
+            data.links.remove(&(link.repository.clone(), link.digest.clone()));
+        }
+        Ok(())
+    }
+
+    fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        Ok(spaces.get(namespace).map(|data| data.links.values().cloned().collect()).unwrap_or_default())
+    }
+
+    fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError> {
+        let mut spaces = self.0.namespaces.write();
+        let data = spaces.entry(namespace.clone()).or_default();
+        let root = match mode {
+            PublishMode::Once(root) => Some(root),
+            PublishMode::Continuous => data.state.root.as_ref().map(|entry| entry.cid),
+        };
+        let Some(root) = root else {
+            return Err(StoreError::Journal(format!("{namespace} has no root to publish")));
+        };
+        data.state.published = Some(Publication { mode, root });
+        Ok(())
+    }
+
+    fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        if let Some(data) = self.0.namespaces.write().get_mut(namespace) {
+            data.state.published = None;
+        }
+        Ok(())
+    }
+
+    fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
+        self.0.uploads.lock().insert(upload.id.clone(), upload.clone());
+        Ok(())
+    }
+
+    fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
+        self.0.uploads.lock().remove(id);
+        Ok(())
+    }
+
+    fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
+        Ok(self.0.uploads.lock().values().cloned().collect())
+    }
+}
+
+/// Several nodes' view of each other without a wire: whatever one member's store shows the public,
+/// the sessions of every other can fetch.
+#[derive(Default)]
+pub struct World {
+    members: RwLock<Vec<Arc<dyn PublicBlocks>>>,
+    names: RwLock<HashMap<ForeignName, Resolved>>,
+    provided: Mutex<HashMap<Namespace, Vec<Cid>>>,
+}
+
+impl World {
+    /// A world without members.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds a member, and gives the network as it sees it. `store` takes what its sessions fetch.
+    pub fn join<S: Blockstore + PublicBlocks + Clone>(self: &Arc<Self>, store: S) -> MemoryNetwork {
+        self.members.write().push(Arc::new(store.clone()));
+        MemoryNetwork { world: self.clone(), store: Arc::new(store.clone()), public: Arc::new(store) }
+    }
+
+    /// Makes a name stand for something, as a DNS record would.
+    pub fn set_name(&self, name: ForeignName, resolved: Resolved) {
+        self.names.write().insert(name, resolved);
+    }
+
+    /// What members told the world they have, by namespace.
+    pub fn provided(&self, namespace: &Namespace) -> Vec<Cid> {
+        self.provided.lock().get(namespace).cloned().unwrap_or_default()
+    }
+}
+
+/// One member's [`Network`] in a [`World`].
+pub struct MemoryNetwork {
+    world: Arc<World>,
+    store: Arc<dyn Blockstore>,
+    public: Arc<dyn PublicBlocks>,
+}
+
+#[async_trait]
+impl Network for MemoryNetwork {
+    fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
+        Arc::new(MemorySession {
+            world: self.world.clone(),
+            store: self.store.clone(),
+            public: self.public.clone(),
+            scope: spec.scope,
+            received: AtomicU64::new(0),
+        })
+    }
+
+    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
+        if let ForeignName::Cid(root) = name {
+            return Ok(Resolved { root: *root, path: Vec::new(), hints: Vec::new() });
+        }
+        self.world.names.read().get(name).cloned().ok_or_else(|| ResolveError::NotFound {
+            name: name.to_string(),
+            detail: "nobody in this world has that name".into(),
+        })
+    }
+
+    async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
+        self.world.provided.lock().insert(namespace.clone(), roots);
+        Ok(())
+    }
+}
+
+struct MemorySession {
+    world: Arc<World>,
+    store: Arc<dyn Blockstore>,
+    public: Arc<dyn PublicBlocks>,
+    scope: Scope,
+    received: AtomicU64,
+}
+
+#[async_trait]
+impl Fetcher for MemorySession {
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
+        if let Some(bytes) = self.local(cid)? {
+            return Ok(bytes);
+        }
+        for member in self.world.members.read().iter() {
+            if let Some(bytes) = member.public_get(cid)? {
+                self.received.fetch_add(bytes.len() as u64, Relaxed);
+                let block = Block::new(*cid, bytes)?;
+                self.store.put(&block, Origin::Peer)?;
+                return Ok(block.into_parts().1);
+            }
+        }
+        Err(FetchError::NotFound(*cid))
+    }
+
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
+        if let Some(bytes) = identity_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
+        }
+        Ok(match self.scope {
+            Scope::Owner => self.store.get(cid)?,
+            Scope::Public => self.public.public_get(cid)?,
+        })
+    }
+}
+
+impl Session for MemorySession {
+    fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+}

@@ -1,0 +1,121 @@
+//! The ports. Stores are synchronous (call them from blocking threads); the network is not.
+
+use crate::{
+    Block, Bytes, Cid, CommitError, FetchError, ForeignName, Link, Namespace, NamespaceState, NetworkError, Origin,
+    PublishMode, ResolveError, Resolved, RootEntry, SessionSpec, Stats, StoreError, UploadRecord,
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Blocks by multihash: two CIDs with one hash are one block.
+pub trait Blockstore: Send + Sync + 'static {
+    /// Size of a block in bytes, `None` if it is not here.
+    fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError>;
+    /// A block's bytes; damage is an error, never wrong bytes.
+    fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError>;
+    /// Stores one block, readable at once, durable after [`Blockstore::sync`] or the next commit.
+    /// A block that is already here keeps its origin.
+    fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError>;
+    /// A writer with a place of its own on disk, for the blocks of one large file.
+    fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError>;
+    /// Makes everything that was put before durable. Concurrent callers share one flush.
+    fn sync(&self) -> Result<(), StoreError>;
+    /// What is held.
+    fn stats(&self) -> Stats;
+}
+
+/// Writes the blocks of one file next to each other. Dropping it loses nothing that was put.
+pub trait BlockWriter: Send {
+    /// As [`Blockstore::put`].
+    fn put(&mut self, block: &Block) -> Result<(), StoreError>;
+}
+
+/// What peers may see: blocks that came from peers, and what a published root reaches.
+/// Not being allowed looks exactly like not being here.
+pub trait PublicBlocks: Send + Sync + 'static {
+    /// As [`Blockstore::size`].
+    fn public_size(&self, cid: &Cid) -> Result<Option<u64>, StoreError>;
+    /// As [`Blockstore::get`].
+    fn public_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// Everything that is not a block: roots, links, publications, uploads. Writes are durable on
+/// return, with every block that was put before them; concurrent ones share the flush.
+pub trait RootStore: Send + Sync + 'static {
+    /// The namespaces that have a root or a publication, by name.
+    fn namespaces(&self) -> Result<Vec<Namespace>, StoreError>;
+    /// One namespace's state; the default for one never seen.
+    fn state(&self, namespace: &Namespace) -> Result<NamespaceState, StoreError>;
+    /// Replaces the root if it still is `expected`, and forgets the links that the new root holds.
+    fn commit(
+        &self,
+        namespace: &Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: &[Link],
+    ) -> Result<RootEntry, CommitError>;
+    /// Earlier and current roots, newest first, at most `limit`.
+    fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError>;
+    /// Remembers a blob until a commit folds it in; again for the same repository and digest replaces it.
+    fn link(&self, link: &Link) -> Result<(), StoreError>;
+    /// Forgets a link that was never folded.
+    fn unlink(&self, link: &Link) -> Result<(), StoreError>;
+    /// The links of a namespace that no root holds yet.
+    fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError>;
+    /// Makes a namespace public; returns when peers can see it. The mode's root, or the current one, must exist.
+    fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError>;
+    /// Makes it private again; returns when peers can't see it any more.
+    fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError>;
+    /// Saves an upload's state, replacing what was saved under its id.
+    fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError>;
+    /// Forgets an upload.
+    fn drop_upload(&self, id: &str) -> Result<(), StoreError>;
+    /// The uploads that were saved and not dropped.
+    fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError>;
+}
+
+/// A block, from wherever: a local store, a session, a CAR.
+#[async_trait]
+pub trait Fetcher: Send + Sync {
+    /// The verified bytes of `cid`. Dropping the future withdraws the wish.
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError>;
+    /// The block if it can be had without waiting for anyone. Blocking: not for an async task.
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError>;
+}
+
+/// A fetcher for related blocks: it looks into the local store first, asks several peers, remembers
+/// who had what, fetches each block once however many callers want it, and stores what arrives
+/// as [`Origin::Peer`]. Dropping the last handle ends it.
+pub trait Session: Fetcher {
+    /// Bytes that arrived from peers on this session's behalf, duplicates included.
+    fn received(&self) -> u64;
+}
+
+/// The registry's whole view of peers.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Opens a session. Costs nothing until the first block that is not here is wanted.
+    fn session(&self, spec: SessionSpec) -> Arc<dyn Session>;
+    /// What a name stands for, cached, with the last good answer while a refresh is under way.
+    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError>;
+    /// Tells the network that this node has these roots, now and from time to time; replaces what
+    /// was told before for the namespace. Returns when it is under way.
+    async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError>;
+}
+
+/// A [`Fetcher`] over what is here, for work that must not reach out.
+pub struct LocalFetcher(pub Arc<dyn Blockstore>);
+
+#[async_trait]
+impl Fetcher for LocalFetcher {
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
+        self.local(cid)?.ok_or(FetchError::NotFound(*cid))
+    }
+
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
+        if let Some(bytes) = crate::identity_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
+        }
+        Ok(self.0.get(cid)?)
+    }
+}

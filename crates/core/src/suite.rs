@@ -1,0 +1,225 @@
+//! Behaviour suites: what every implementation of a port must do, run over all of them.
+//!
+//! They panic on the first difference, like any test. A durable implementation passes a `reopen`
+//! that closes and opens it again; for the others it is the identity.
+
+use crate::{
+    Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, PublicBlocks, PublishMode,
+    RootStore, UploadRecord, codec,
+};
+
+/// A store under test: all three ports over the same data.
+pub trait Store: Blockstore + RootStore + PublicBlocks {}
+impl<T: Blockstore + RootStore + PublicBlocks> Store for T {}
+
+const OK: &str = "the store works";
+
+fn raw(text: &str) -> Block {
+    Block::raw(text.as_bytes().to_vec())
+}
+
+/// A dag-pb node without data that links to `children` (PBLink: hash, empty name, no size).
+pub fn node(children: &[Cid]) -> Block {
+    let mut bytes = Vec::new();
+    for child in children {
+        let cid = child.to_bytes();
+        bytes.extend([0x12, cid.len() as u8 + 4, 0x0a, cid.len() as u8]);
+        bytes.extend(cid);
+        bytes.extend([0x12, 0x00]);
+    }
+    Block::of(codec::DAG_PB, bytes)
+}
+
+fn link(repository: &str, block: &Block) -> Link {
+    Link {
+        namespace: Namespace::local(),
+        repository: repository.parse().expect("valid"),
+        digest: Digest::sha256(block.cid().hash().digest().try_into().expect("32 bytes")),
+        cid: *block.cid(),
+        size: block.data().len() as u64,
+    }
+}
+
+/// Runs all of it. `reopen` takes the store and gives it back as it would come up again.
+pub fn store<S: Store>(mut make: impl FnMut() -> S, mut reopen: impl FnMut(S) -> S) {
+    blocks(make(), &mut reopen);
+    writers(make(), &mut reopen);
+    roots(make(), &mut reopen);
+    links(make(), &mut reopen);
+    uploads(make(), &mut reopen);
+    privacy(make(), &mut reopen);
+    privacy_by_codec(make());
+}
+
+fn blocks<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let (a, b) = (raw("a"), raw("b"));
+    assert_eq!(store.get(a.cid()).expect(OK), None);
+    assert_eq!(store.size(a.cid()).expect(OK), None);
+    store.put(&a, Origin::Pushed).expect(OK);
+    store.put(&a, Origin::Pushed).expect(OK);
+    assert_eq!(store.get(a.cid()).expect(OK).as_ref(), Some(a.data()));
+    assert_eq!(store.size(a.cid()).expect(OK), Some(1));
+    assert_eq!((store.stats().blocks, store.stats().bytes), (1, 1));
+    // By multihash: another codec finds the same bytes.
+    let other = Cid::new_v1(codec::DAG_PB, *a.cid().hash());
+    assert_eq!(store.get(&other).expect(OK).as_ref(), Some(a.data()));
+    // Identity CIDs are answered, and never stored.
+    let inline = Cid::new_v1(codec::RAW, Multihash::wrap(0, b"inline").expect("short"));
+    assert_eq!(store.get(&inline).expect(OK).as_deref(), Some(&b"inline"[..]));
+    let empty = raw("");
+    store.put(&empty, Origin::Pushed).expect(OK);
+    assert_eq!(store.size(empty.cid()).expect(OK), Some(0));
+    store.put(&b, Origin::Peer).expect(OK);
+    store.sync().expect(OK);
+    let store = reopen(store);
+    for block in [&a, &b, &empty] {
+        assert_eq!(store.get(block.cid()).expect(OK).as_ref(), Some(block.data()));
+    }
+    assert_eq!(store.stats().blocks, 3);
+}
+
+fn writers<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let chunk = |file: u8, n: u32| {
+        let mut data = vec![file; 70_000];
+        data[..4].copy_from_slice(&n.to_be_bytes());
+        Block::raw(data)
+    };
+    std::thread::scope(|scope| {
+        for file in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                let mut writer = store.writer(Origin::Pushed).expect(OK);
+                for n in 0..40 {
+                    let block = chunk(file, n);
+                    writer.put(&block).expect(OK);
+                    assert_eq!(store.get(block.cid()).expect(OK).as_ref(), Some(block.data()));
+                }
+            });
+        }
+    });
+    store.sync().expect(OK);
+    let store = reopen(store);
+    for (file, n) in (0..8).flat_map(|file| (0..40).map(move |n| (file, n))) {
+        let block = chunk(file, n);
+        assert_eq!(store.get(block.cid()).expect(OK).as_ref(), Some(block.data()));
+    }
+}
+
+fn roots<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let local = Namespace::local();
+    let (first, second) = (node(&[]), node(&[*raw("x").cid()]));
+    assert_eq!(store.state(&local).expect(OK), Default::default());
+    assert!(store.namespaces().expect(OK).is_empty());
+    store.put(&first, Origin::Pushed).expect(OK);
+    let entry = store.commit(&local, None, *first.cid(), &[]).expect(OK);
+    assert_eq!(store.state(&local).expect(OK).root, Some(entry.clone()));
+    // Compare and swap.
+    store.put(&second, Origin::Pushed).expect(OK);
+    let conflict = store.commit(&local, None, *second.cid(), &[]);
+    assert!(matches!(conflict, Err(CommitError::Conflict { current: Some(cid), .. }) if cid == *first.cid()));
+    let next = store.commit(&local, Some(*first.cid()), *second.cid(), &[]).expect(OK);
+    assert!(next.sequence > entry.sequence);
+    let store = reopen(store);
+    assert_eq!(store.namespaces().expect(OK), [local.clone()]);
+    let cids = |n| store.history(&local, n).expect(OK).iter().map(|e| e.cid).collect::<Vec<_>>();
+    assert_eq!(cids(10), [*second.cid(), *first.cid()]);
+    assert_eq!(cids(1), [*second.cid()]);
+    assert_eq!(store.get(second.cid()).expect(OK).as_ref(), Some(second.data()));
+}
+
+fn links<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let local = Namespace::local();
+    let (a, b, root) = (raw("layer a"), raw("layer b"), node(&[]));
+    for (repository, block) in [("app", &a), ("app", &b), ("web", &a)] {
+        store.put(block, Origin::Pushed).expect(OK);
+        store.link(&link(repository, block)).expect(OK);
+    }
+    store.link(&link("app", &a)).expect(OK);
+    let store = reopen(store);
+    assert_eq!(store.links(&local).expect(OK).len(), 3);
+    assert_eq!(store.get(a.cid()).expect(OK).as_ref(), Some(a.data()), "a link is durable with its block");
+    store.put(&root, Origin::Pushed).expect(OK);
+    store.commit(&local, None, *root.cid(), &[link("app", &a)]).expect(OK);
+    store.unlink(&link("app", &b)).expect(OK);
+    let store = reopen(store);
+    assert_eq!(store.links(&local).expect(OK), [link("web", &a)]);
+}
+
+fn uploads<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let upload = |id: &str, n| UploadRecord { id: id.into(), pins: vec![*raw("p").cid()], state: vec![n; 1000] };
+    store.save_upload(&upload("u1", 1)).expect(OK);
+    store.save_upload(&upload("u2", 2)).expect(OK);
+    store.save_upload(&upload("u1", 3)).expect(OK);
+    store.drop_upload("u2").expect(OK);
+    store.drop_upload("never").expect(OK);
+    let store = reopen(store);
+    assert_eq!(store.uploads().expect(OK), [upload("u1", 3)]);
+}
+
+fn privacy<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let local = Namespace::local();
+    let sees = |store: &S, block: &Block| {
+        let bytes = store.public_get(block.cid()).expect(OK);
+        assert_eq!(bytes.is_some(), store.public_size(block.cid()).expect(OK).is_some());
+        bytes.as_ref() == Some(block.data())
+    };
+    let (mine, theirs, later) = (raw("mine"), raw("theirs"), raw("later"));
+    let first = node(&[*mine.cid()]);
+    let second = node(&[*first.cid(), *later.cid()]);
+    for (block, origin) in [(&mine, Origin::Pushed), (&theirs, Origin::Peer), (&first, Origin::Pushed)] {
+        store.put(block, origin).expect(OK);
+    }
+    assert!(store.publish(&Namespace::local(), PublishMode::Continuous).is_err(), "there is no root yet");
+    store.commit(&local, None, *first.cid(), &[]).expect(OK);
+    assert!(sees(&store, &theirs) && !sees(&store, &mine) && !sees(&store, &first));
+    // A block that is here already keeps its origin: offering it as a peer's does not publish it.
+    store.put(&mine, Origin::Peer).expect(OK);
+    assert!(!sees(&store, &mine));
+
+    store.publish(&local, PublishMode::Continuous).expect(OK);
+    assert!(sees(&store, &mine) && sees(&store, &first));
+    for block in [&later, &second] {
+        store.put(block, Origin::Pushed).expect(OK);
+    }
+    assert!(!sees(&store, &later));
+    store.commit(&local, Some(*first.cid()), *second.cid(), &[]).expect(OK);
+    assert!(sees(&store, &later) && sees(&store, &mine), "publishing is continuous");
+    assert_eq!(store.state(&local).expect(OK).published.map(|p| p.root), Some(*second.cid()));
+
+    let store = reopen(store);
+    // After a reopen nothing is served until marking ends; publishing again waits for that.
+    store.publish(&local, PublishMode::Continuous).expect(OK);
+    assert!(sees(&store, &later) && sees(&store, &mine));
+    store.unpublish(&local).expect(OK);
+    assert!(!sees(&store, &mine) && !sees(&store, &second) && sees(&store, &theirs));
+    let store = reopen(store);
+    assert!(!sees(&store, &mine) && !sees(&store, &second));
+
+    store.publish(&local, PublishMode::Once(*first.cid())).expect(OK);
+    assert!(sees(&store, &mine) && !sees(&store, &later));
+    let third = node(&[*second.cid()]);
+    store.put(&third, Origin::Pushed).expect(OK);
+    store.commit(&local, Some(*second.cid()), *third.cid(), &[]).expect(OK);
+    assert!(sees(&store, &mine) && !sees(&store, &third), "once means this root only");
+}
+
+/// A blob whose bytes are those of a directory node must not hide that node's children.
+fn privacy_by_codec<S: Store>(store: S) {
+    let local = Namespace::local();
+    let child = raw("child");
+    let directory = node(&[*child.cid()]);
+    let blob = Cid::new_v1(codec::RAW, *directory.cid().hash());
+    let root = node(&[blob, *directory.cid()]);
+    for block in [&child, &directory, &root] {
+        store.put(block, Origin::Pushed).expect(OK);
+    }
+    store.commit(&local, None, *root.cid(), &[]).expect(OK);
+    store.publish(&local, PublishMode::Continuous).expect(OK);
+    assert!(store.public_get(child.cid()).expect(OK).is_some());
+}
+
+#[cfg(test)]
+#[test]
+fn memory_passes() {
+    store(crate::memory::MemoryStore::new, |store| store);
+}
