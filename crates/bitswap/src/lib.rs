@@ -1,1 +1,7 @@
-//! stub
+//! Bitswap.
+
+mod config;
+mod skeleton;
+
+pub use config::Config;
+pub use skeleton::*;
