@@ -1,1 +1,3 @@
-//! stub
+//! The OCI/Docker v2 API over a tree.
+
+pub mod tree;

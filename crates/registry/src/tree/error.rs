@@ -1,0 +1,97 @@
+//! What can go wrong with a tree. The HTTP side maps each variant by one table.
+
+use super::manifest::ManifestError;
+use cidery_core::{CommitError, Digest, FetchError, StoreError};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a tree could not be read or changed. Clonable, because one failed commit fails its whole group.
+#[derive(Debug, Clone, Error)]
+pub enum TreeError {
+    /// The manifest cannot be accepted as it is; the text says what to change (`MANIFEST_INVALID`).
+    #[error(transparent)]
+    ManifestInvalid(Arc<ManifestError>),
+    /// The manifest refers to blobs or manifests that its repository does not hold (`MANIFEST_BLOB_UNKNOWN`).
+    #[error("the manifest refers to {} that the repository does not hold: {}", plural(.digests), list(.digests))]
+    ManifestBlobUnknown {
+        /// All that are missing.
+        digests: Vec<Digest>,
+    },
+    /// Larger than what is accepted or read (413 for a push).
+    #[error("{what} has {size} bytes, more than the {limit} that are allowed")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The bytes do not have the digest they were named by (`DIGEST_INVALID` for a push).
+    #[error("the bytes named {expected} have the digest {actual}")]
+    DigestMismatch {
+        /// The name.
+        expected: Digest,
+        /// What was computed.
+        actual: Digest,
+    },
+    /// The tree is not a registry's storage directory, or not a valid one, at this place.
+    #[error("the tree is malformed at {path}: {detail}")]
+    Malformed {
+        /// Path below the tree's root.
+        path: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A block could not be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The root was replaced behind the writer's back, time and again.
+    #[error(transparent)]
+    Commit(Arc<CommitError>),
+    /// The tree's writer has stopped.
+    #[error("the tree is closed")]
+    Closed,
+}
+
+fn plural(digests: &[Digest]) -> &'static str {
+    if digests.len() == 1 { "a digest" } else { "digests" }
+}
+
+/// At most eight of them: a manifest can name thousands.
+fn list(digests: &[Digest]) -> String {
+    let mut text = digests.iter().take(8).map(Digest::as_str).collect::<Vec<_>>().join(", ");
+    if digests.len() > 8 {
+        text.push_str(&format!(" and {} more", digests.len() - 8));
+    }
+    text
+}
+
+impl TreeError {
+    pub(super) fn malformed(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Malformed { path: path.into(), detail: detail.into() }
+    }
+}
+
+impl From<ManifestError> for TreeError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::TooLarge { size } => {
+                Self::TooLarge { what: "the manifest", size, limit: super::MAX_MANIFEST as u64 }
+            }
+            error => Self::ManifestInvalid(Arc::new(error)),
+        }
+    }
+}
+
+impl From<CommitError> for TreeError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(error) => Self::Store(error),
+            error => Self::Commit(Arc::new(error)),
+        }
+    }
+}
