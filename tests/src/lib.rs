@@ -1,1 +1,16 @@
-//! stub
+//! What the end-to-end tests stand on: the real programs, each started on loopback with a
+//! directory of its own, and ended with the test by its own process id.
+#![allow(clippy::unwrap_used)]
+
+pub mod docker;
+pub mod http;
+pub mod kubo;
+pub mod node;
+pub mod process;
+pub mod proxy;
+pub mod stock;
+
+pub use docker::Engine;
+pub use kubo::Kubo;
+pub use node::Node;
+pub use process::{component, run, run_err};

@@ -1,0 +1,121 @@
+//! The command line's promises: fields, exit codes, one line for an error.
+
+use cidery_tests::{Node, http, node::binary, run_err};
+use std::process::Command;
+
+/// The fields others script against.
+#[test]
+fn json_fields() {
+    let node = Node::start(&[]);
+    let status = node.json(&["status"]);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    let id = status["peer_id"].as_str().unwrap();
+    let addresses = status["addresses"].as_array().unwrap();
+    assert!(!addresses.is_empty());
+    assert!(addresses.iter().all(|address| address.as_str().unwrap().ends_with(&format!("/p2p/{id}"))));
+    assert_eq!(status["peers"], 0);
+    assert_eq!(status["namespaces"][0]["name"], "local");
+    assert!(status["namespaces"][0]["root"].is_null() && status["namespaces"][0]["published"].is_null());
+    assert_eq!(node.json(&["images"]), serde_json::json!([]));
+    assert!(run_err(&mut node.command(&["publish"])).contains("push an image first"));
+
+    let digest = http::push_image(&node.http, "team/app", "v1", &[vec![7; 1000]]);
+    let images = node.json(&["images"]);
+    assert_eq!((images[0]["name"].as_str(), images[0]["digest"].as_str()), (Some("team/app:v1"), Some(&*digest)));
+    assert_eq!(images[0]["namespace"], "local");
+    assert!(images[0]["bytes"].as_u64().unwrap() > 1000 && images[0]["pushed"].as_str().unwrap().contains('T'));
+
+    let published = node.json(&["publish"]);
+    let root = published["root"].as_str().unwrap();
+    assert_eq!(published["namespace"], "local");
+    assert!(published["ipns"].is_null());
+    let txt = published["txt"].as_array().unwrap();
+    assert!(txt.iter().any(|line| {
+        let line = line.as_str().unwrap();
+        line.starts_with("_dnslink.") && line.contains(&format!("dnslink=/ipfs/{root}"))
+    }));
+    let status = node.json(&["status"]);
+    assert_eq!(status["namespaces"][0]["published"], root);
+    assert!(status["blocks"].as_u64().unwrap() > 3 && status["bytes"].as_u64().unwrap() > 1000);
+}
+
+/// The identity and the state survive a restart.
+#[test]
+fn a_restart_changes_nothing() {
+    let mut node = Node::start(&[]);
+    http::push_image(&node.http, "app", "1", &[vec![1; 2_000_000]]);
+    let root = node.publish();
+    let id = node.json(&["status"])["peer_id"].clone();
+    node.daemon().stop();
+    node.restart();
+    let status = node.json(&["status"]);
+    assert_eq!(status["peer_id"], id);
+    assert_eq!(status["namespaces"][0]["published"], root.as_str());
+}
+
+/// Errors are one line, say what to do, and exit non-zero.
+#[test]
+fn errors_are_one_line() {
+    let node = Node::start(&[]);
+    let one_line = |command: &mut Command, needle: &str| {
+        let said = run_err(command);
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.starts_with("cidery: ") && last.contains(needle), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    };
+    let nowhere = tempfile::TempDir::new().unwrap();
+    let mut status = Command::new(binary());
+    one_line(status.args(["status", "--data"]).arg(nowhere.path()), "no node is running");
+    // The port in use, by another program or another node.
+    one_line(&mut Node::serve(nowhere.path(), &["--http", &node.http]), "--http");
+    let swarm = node.address().rsplit_once("/p2p/").unwrap().0.to_owned();
+    one_line(&mut Node::serve(nowhere.path(), &["--swarm", &swarm]), "--swarm");
+    // The data directory in use.
+    one_line(&mut Node::serve(node.data(), &[] as &[&str]), "in use");
+    for (arguments, needle) in [
+        (vec!["pull", "nothing:1"], "nothing"),
+        (vec!["pull", "../etc:1"], "not valid"),
+        (vec!["export", "nothing:1", "/nonexistent/x"], ""),
+        (vec!["import", "/nonexistent"], "/nonexistent"),
+        (vec!["publish", "not a namespace"], "not valid"),
+        (vec!["unpublish"], "not published"),
+    ] {
+        one_line(&mut node.command(&arguments), needle);
+    }
+}
+
+/// A data directory from a newer version is left alone.
+#[test]
+fn a_newer_data_directory_is_refused() {
+    let mut node = Node::start(&[]);
+    http::push_image(&node.http, "app", "1", &[vec![1; 100]]);
+    node.daemon().stop();
+    std::fs::write(node.data().join("format"), "999\n").unwrap();
+    let said = run_err(&mut Node::serve(node.data(), &[] as &[&str]));
+    assert!(said.contains("newer"), "{said}");
+}
+
+/// Without a network it works just the same locally.
+#[test]
+fn without_any_network() {
+    if !cidery_tests::process::root() {
+        return;
+    }
+    let Some(_) = cidery_tests::component("ip", "iproute2") else { return };
+    let data = tempfile::TempDir::new().unwrap();
+    // A namespace of its own has no interface but a loopback that is down until we raise it.
+    let serve = Node::serve(data.path(), &["--bootstrap", "default", "--mdns", "on"]);
+    let words: Vec<String> = std::iter::once(serve.get_program())
+        .chain(serve.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let script = format!(
+        "ip link set lo up && {} & node=$!; for i in $(seq 100); do {1} status --data {2} --json >/dev/null 2>&1 && break; sleep 0.1; done; \
+         {1} status --data {2} --json; code=$?; kill $node; wait $node; exit $code",
+        words.join(" "),
+        binary().display(),
+        data.path().display()
+    );
+    let said = cidery_tests::run(Command::new("unshare").args(["--net", "sh", "-c", &script]));
+    assert!(said.contains("\"peer_id\""), "{said}");
+}

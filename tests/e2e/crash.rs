@@ -1,0 +1,55 @@
+//! kill -9 while clients push: what was acknowledged is there afterwards, whole.
+
+use cidery_tests::{
+    Node,
+    docker::noise,
+    http::{self, digest},
+};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    const ROUNDS: usize = 12;
+    let mut node = Node::start(&[]);
+    let acknowledged = Mutex::new(Vec::<(String, usize)>::new());
+    for round in 0..ROUNDS {
+        let stop = AtomicBool::new(false);
+        let host = node.http.clone();
+        thread::scope(|scope| {
+            for client in 0..4 {
+                let (stop, host, acknowledged) = (&stop, &host, &acknowledged);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        if stop.load(Relaxed) {
+                            return;
+                        }
+                        let seed = format!("{round}/{client}/{n}");
+                        let size = if n % 3 == 0 { 2_500_000 } else { 1_000 };
+                        if http::push_blob(host, "app", &noise(&seed, 0, size)) == 201 {
+                            acknowledged.lock().unwrap().push((seed, size));
+                        }
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(150 + 97 * (round as u64 % 5)));
+            node.daemon().kill();
+            stop.store(true, Relaxed);
+        });
+        node.restart();
+    }
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.len() > ROUNDS, "too little was pushed to prove anything");
+    for (seed, size) in &acknowledged {
+        let bytes = noise(seed, 0, *size);
+        let answer = http::get(&format!("http://{}/v2/app/blobs/{}", node.http, digest(&bytes)));
+        assert_eq!(answer.status, 200, "blob {seed} was acknowledged and is gone");
+        assert!(answer.body == bytes, "blob {seed} came back different");
+    }
+}

@@ -1,0 +1,13 @@
+//! The whole program, used as its users use it. See `docs/ARCHITECTURE.md` for what each part is for.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod archives;
+mod cli;
+mod clients;
+mod cold;
+mod crash;
+mod imports;
+mod interop;
+mod journey;
+mod refusals;
+mod static_binary;
