@@ -1,0 +1,233 @@
+//! One node of a directory, basic or sharded, as any writer makes it.
+//!
+//! A shard's slots are numbered by the next bits of the hash of the name (most significant first)
+//! and named with that number in hexadecimal: the number alone for a sub-shard, followed by the
+//! entry's name for an entry. Its bitfield is a big-endian number without leading zeros.
+
+use super::{Entry, murmur::murmur3};
+use crate::{
+    UnixfsError,
+    dagpb::{self, Link},
+    data::{self, Type},
+    error::About,
+    wire::Defect,
+};
+use cidery_core::{Cid, codec};
+
+/// Multicodec of the hash over names.
+pub(crate) const MURMUR3: u64 = 0x22;
+
+/// Slots of a shard that is written here.
+pub(crate) const FANOUT: usize = 256;
+
+/// Widest shard that is read (CVE-2023-23625).
+const MAX_FANOUT: u64 = 1024;
+
+/// A position in the trie: the bits of the hash that lead to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    bits: u64,
+    used: u32,
+}
+
+impl Place {
+    pub const ROOT: Self = Self { bits: 0, used: 0 };
+
+    /// The slot of `hash` at this place, in a shard with 2^`log` slots; `None` below the last bit.
+    pub fn slot(self, hash: u64, log: u32) -> Option<usize> {
+        (self.used + log <= 64).then(|| (hash << self.used >> (64 - log)) as usize)
+    }
+
+    /// The place of the sub-shard in `slot`.
+    pub fn below(self, slot: usize, log: u32) -> Self {
+        let used = self.used + log;
+        Self { bits: self.bits | (slot as u64) << (64 - used), used }
+    }
+
+    /// A hash that leads here.
+    pub fn hash(self) -> u64 {
+        self.bits
+    }
+
+    /// Whether `hash` leads here.
+    fn leads(self, hash: u64) -> bool {
+        self.used == 0 || (hash ^ self.bits) >> (64 - self.used) == 0
+    }
+}
+
+/// The hash of a name.
+pub(crate) fn hash(name: &str) -> u64 {
+    murmur3(name.as_bytes())
+}
+
+/// A decoded node.
+#[derive(Debug)]
+pub(crate) enum DirectoryNode<'a> {
+    /// A whole directory.
+    Basic(Vec<Link<'a>>),
+    /// Part of one.
+    Shard(ShardNode<'a>),
+}
+
+/// A decoded shard.
+#[derive(Debug)]
+pub(crate) struct ShardNode<'a> {
+    /// Bits per level.
+    pub log: u32,
+    /// Slot numbers, ascending, and what is in them.
+    pub slots: Vec<(usize, Slot<'a>)>,
+}
+
+/// What is in a slot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slot<'a> {
+    Entry(Link<'a>),
+    Shard { cid: Cid, tsize: u64 },
+}
+
+impl<'a> DirectoryNode<'a> {
+    /// Decodes the root of a directory.
+    pub fn decode(cid: &Cid, block: &'a [u8]) -> Result<Self, UnixfsError> {
+        Self::decode_at(cid, block, Place::ROOT)
+    }
+
+    fn decode_at(cid: &Cid, block: &'a [u8], place: Place) -> Result<Self, UnixfsError> {
+        if cid.codec() != codec::DAG_PB {
+            return Err(UnixfsError::NotADirectory { cid: *cid });
+        }
+        let (node, message) = data::decode_block(cid, block)?;
+        match message.kind {
+            Type::Directory => Ok(Self::Basic(node.links)),
+            Type::HamtShard => ShardNode::assemble(node, &message, place).about(cid).map(Self::Shard),
+            _ => Err(UnixfsError::NotADirectory { cid: *cid }),
+        }
+    }
+}
+
+impl<'a> ShardNode<'a> {
+    /// Decodes a sub-shard that stands at `place` in a directory with 2^`log` slots a shard.
+    pub fn decode(cid: &Cid, block: &'a [u8], place: Place, log: u32) -> Result<Self, UnixfsError> {
+        match DirectoryNode::decode_at(cid, block, place)? {
+            DirectoryNode::Basic(_) => Err(Defect("a sub-shard that is not a shard")).about(cid),
+            DirectoryNode::Shard(shard) if shard.log != log => {
+                Err(Defect("shards of different widths in one directory")).about(cid)
+            }
+            DirectoryNode::Shard(shard) if shard.slots.is_empty() => Err(Defect("an empty sub-shard")).about(cid),
+            DirectoryNode::Shard(shard) => Ok(shard),
+        }
+    }
+
+    fn assemble(node: dagpb::Node<'a>, message: &data::Data<'_>, place: Place) -> Result<Self, Defect> {
+        if message.hash_type != Some(MURMUR3) {
+            return Err(Defect("names are hashed with something else than murmur3"));
+        }
+        let fanout = message.fanout.ok_or(Defect("a shard without a fanout"))?;
+        if !(8..=MAX_FANOUT).contains(&fanout) || !fanout.is_power_of_two() {
+            return Err(Defect("the fanout of a shard is not a power of two from 8 to 1024"));
+        }
+        let log = fanout.trailing_zeros();
+        if message.data.len() as u64 > fanout / 8 {
+            return Err(Defect("the bitfield of a shard is too long"));
+        }
+        let digits = format!("{:X}", fanout - 1).len();
+        let mut links = node.links.into_iter();
+        let mut slots = Vec::with_capacity(links.len());
+        for slot in (0..fanout as usize).filter(|slot| bit(message.data, *slot)) {
+            let mut link = links.next().ok_or(Defect("a shard has fewer links than bits"))?;
+            let (number, name) = link.name.split_at_checked(digits).ok_or(Defect("a slot without a number"))?;
+            if number != slot_name(slot, digits) {
+                return Err(Defect("a slot with another number than its bit"));
+            }
+            link.name = name;
+            let content = if name.is_empty() {
+                Slot::Shard { cid: link.cid, tsize: link.tsize }
+            } else {
+                let hash = hash(name);
+                if !place.leads(hash) || place.slot(hash, log) != Some(slot) {
+                    return Err(Defect("an entry stands where its hash does not lead"));
+                }
+                Slot::Entry(link)
+            };
+            slots.push((slot, content));
+        }
+        match links.next() {
+            Some(_) => Err(Defect("a shard has more links than bits")),
+            None => Ok(Self { log, slots }),
+        }
+    }
+}
+
+/// Whether bit `slot` of a big-endian number is set.
+fn bit(number: &[u8], slot: usize) -> bool {
+    number.len().checked_sub(1 + slot / 8).is_some_and(|at| number[at] >> (slot % 8) & 1 == 1)
+}
+
+/// The bitfield of these slots.
+fn bitfield(slots: impl Iterator<Item = usize>) -> Vec<u8> {
+    let mut number = [0u8; FANOUT / 8];
+    for slot in slots {
+        number[FANOUT / 8 - 1 - slot / 8] |= 1 << (slot % 8);
+    }
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    number[zeros..].to_vec()
+}
+
+fn slot_name(slot: usize, digits: usize) -> String {
+    format!("{slot:0digits$X}")
+}
+
+/// Encodes a basic directory. `entries` come in the order of their names.
+pub(crate) fn encode_basic<'a>(entries: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
+    dagpb::encode(entries, &data::directory())
+}
+
+/// Encodes a shard of [`FANOUT`] slots: for each, in order, its number, the entry's name (empty
+/// for a sub-shard), CID and size.
+pub(crate) fn encode_shard<'a>(slots: impl Iterator<Item = (usize, Link<'a>)> + Clone) -> Vec<u8> {
+    let named: Vec<_> = slots.clone().map(|(slot, link)| (slot_name(slot, 2) + link.name, link)).collect();
+    let links = named.iter().map(|(name, link)| Link { name, ..*link });
+    dagpb::encode(links, &data::shard(&bitfield(slots.map(|(slot, _)| slot)), MURMUR3, FANOUT as u64))
+}
+
+/// Bytes of the basic directory that holds only this entry, less those of an empty one.
+pub(crate) fn entry_size(name: &str, cid: &Cid, tsize: u64) -> usize {
+    dagpb::link_size(cid.encoded_len(), name.len(), tsize)
+}
+
+/// Bytes of an empty basic directory.
+pub(crate) const EMPTY_SIZE: usize = 4;
+
+impl From<Link<'_>> for Entry {
+    fn from(link: Link<'_>) -> Self {
+        Self { name: link.name.to_owned(), cid: link.cid, tsize: link.tsize }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bitfields_are_big_endian_without_leading_zeros() {
+        assert_eq!(bitfield([0].into_iter()), [1]);
+        assert_eq!(bitfield([9, 1].into_iter()), [2, 2]);
+        assert_eq!(bitfield([255].into_iter()).len(), 32);
+        let field = bitfield([3, 70, 200].into_iter());
+        assert_eq!((0..300).filter(|slot| bit(&field, *slot)).collect::<Vec<_>>(), [3, 70, 200]);
+    }
+
+    #[test]
+    fn hashes_are_consumed_from_the_top() {
+        let hash = hash("470.txt"); // 006e88df5847e67c
+        assert_eq!(Place::ROOT.slot(hash, 8), Some(0));
+        let second = Place::ROOT.below(0, 8);
+        assert_eq!(second.slot(hash, 8), Some(0x6e));
+        assert!(second.leads(hash) && !Place::ROOT.below(1, 8).leads(hash));
+        let mut place = Place::ROOT;
+        for _ in 0..8 {
+            place = place.below(place.slot(hash, 8).unwrap(), 8);
+        }
+        assert_eq!((place.hash(), place.slot(hash, 8)), (hash, None));
+        assert_eq!(Place::ROOT.below(0x1ff, 10).slot(u64::MAX, 10), Some(1023));
+    }
+}

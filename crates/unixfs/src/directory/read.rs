@@ -1,0 +1,114 @@
+//! Looking up and listing, for directories of any known writer.
+
+use super::{
+    Entry,
+    node::{self, DirectoryNode, Place, ShardNode, Slot},
+};
+use crate::{UnixfsError, dagpb, error::About, fetch};
+use cidery_core::{Bytes, Cid, FetchError, Fetcher, codec};
+use futures::{StreamExt, stream::FuturesUnordered};
+
+/// Most entries that [`list`] returns.
+pub const MAX_ENTRIES: usize = 1 << 20;
+
+/// Shards that a listing asks for at once.
+const AT_ONCE: usize = 32;
+
+/// The entry called `name` in a directory; `None` if it has none. Reads only the shards on the way.
+pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Result<Option<Entry>, UnixfsError> {
+    let (mut cid, mut place) = (*directory, Place::ROOT);
+    let mut block = fetch::block(fetcher, &cid).await?;
+    let mut shard = match DirectoryNode::decode(&cid, &block)? {
+        DirectoryNode::Basic(links) => return Ok(links.into_iter().find(|link| link.name == name).map(Entry::from)),
+        DirectoryNode::Shard(shard) => shard,
+    };
+    let (hash, log) = (node::hash(name), shard.log);
+    loop {
+        let Some(number) = place.slot(hash, log) else { return Ok(None) };
+        let found = shard.slots.binary_search_by_key(&number, |(number, _)| *number);
+        match found.map(|at| shard.slots[at].1) {
+            Err(_) => return Ok(None),
+            Ok(Slot::Entry(link)) => return Ok((link.name == name).then(|| link.into())),
+            Ok(Slot::Shard { cid: next, .. }) => {
+                (cid, place) = (next, place.below(number, log));
+                block = fetch::block(fetcher, &cid).await?;
+                shard = ShardNode::decode(&cid, &block, place, log)?;
+            }
+        }
+    }
+}
+
+/// All entries of a directory, in the byte-wise order of their names; more than [`MAX_ENTRIES`]
+/// are an error.
+pub async fn list(fetcher: &dyn Fetcher, directory: &Cid) -> Result<Vec<Entry>, UnixfsError> {
+    list_at_most(fetcher, directory, MAX_ENTRIES).await
+}
+
+/// As [`list`], with a limit of the caller's: [`UnixfsError::TooMany`] as soon as it is exceeded.
+pub async fn list_at_most(fetcher: &dyn Fetcher, directory: &Cid, limit: usize) -> Result<Vec<Entry>, UnixfsError> {
+    let block = fetch::block(fetcher, directory).await?;
+    let mut entries = match DirectoryNode::decode(directory, &block)? {
+        DirectoryNode::Basic(links) if links.len() > limit => return Err(too_many(directory, limit)),
+        DirectoryNode::Basic(links) => links.into_iter().map(Entry::from).collect(),
+        DirectoryNode::Shard(root) => list_shards(fetcher, directory, root, limit).await?,
+    };
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// The entries of a sharded directory in no order.
+///
+/// Every sub-shard has entries below it, and these stand only where their hashes lead. So what a
+/// hostile trie costs is bounded by the entries that it really has, and those by `limit`.
+pub(crate) async fn list_shards(
+    fetcher: &dyn Fetcher,
+    directory: &Cid,
+    root: ShardNode<'_>,
+    limit: usize,
+) -> Result<Vec<Entry>, UnixfsError> {
+    let log = root.log;
+    let (mut entries, mut waiting) = (Vec::new(), Vec::new());
+    let mut take = |shard: ShardNode<'_>, place: Place, waiting: &mut Vec<(Cid, Place)>| {
+        for (number, slot) in shard.slots {
+            match slot {
+                Slot::Entry(_) if entries.len() == limit => return Err(too_many(directory, limit)),
+                Slot::Entry(link) => entries.push(link.into()),
+                Slot::Shard { cid, .. } => waiting.push((cid, place.below(number, log))),
+            }
+        }
+        Ok(())
+    };
+    take(root, Place::ROOT, &mut waiting)?;
+    let mut asked = FuturesUnordered::new();
+    loop {
+        while asked.len() < AT_ONCE
+            && let Some((cid, place)) = waiting.pop()
+        {
+            match fetcher.local(&cid)? {
+                Some(block) => take(ShardNode::decode(&cid, &block, place, log)?, place, &mut waiting)?,
+                None => asked.push(ask(fetcher, cid, place)),
+            }
+        }
+        let Some(arrival) = asked.next().await else { return Ok(entries) };
+        let (cid, place, block) = arrival?;
+        take(ShardNode::decode(&cid, &block, place, log)?, place, &mut waiting)?;
+    }
+}
+
+async fn ask(fetcher: &dyn Fetcher, cid: Cid, place: Place) -> Result<(Cid, Place, Bytes), FetchError> {
+    Ok((cid, place, fetcher.fetch(&cid).await?))
+}
+
+fn too_many(directory: &Cid, limit: usize) -> UnixfsError {
+    UnixfsError::TooMany { cid: *directory, what: "entries", limit }
+}
+
+/// Bytes of a node and, as its links say, of everything below it.
+pub(crate) fn total_size(cid: &Cid, block: &[u8]) -> Result<u64, UnixfsError> {
+    let own = block.len() as u64;
+    if cid.codec() != codec::DAG_PB {
+        return Ok(own);
+    }
+    let links = dagpb::decode(block).about(cid)?.links;
+    Ok(links.iter().fold(own, |sum, link| sum.saturating_add(link.tsize)))
+}
