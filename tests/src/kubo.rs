@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 /// A running Kubo.
 pub struct Kubo {
-    _daemon: Daemon,
+    daemon: Daemon,
     repository: TempDir,
     program: PathBuf,
 }
@@ -42,7 +42,12 @@ impl Kubo {
         }
         let mut daemon = Daemon::start(&mut ipfs(&["daemon"]));
         daemon.wait_for_line("Daemon is ready");
-        Some(Self { _daemon: daemon, repository, program })
+        Some(Self { daemon, repository, program })
+    }
+
+    /// Peak resident memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.daemon.peak_memory()
     }
 
     /// An ipfs command against it.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// Debian's `docker-registry`.
 pub struct StockRegistry {
-    _daemon: Daemon,
+    daemon: Daemon,
     _directory: TempDir,
     /// Host and port.
     pub host: String,
@@ -33,7 +33,12 @@ impl StockRegistry {
         wait_for("the stock registry's start", || {
             (http::get(&format!("http://{host}/v2/")).status == 200).then_some(())
         });
-        Some(Self { _daemon: daemon, _directory: directory, host })
+        Some(Self { daemon, _directory: directory, host })
+    }
+
+    /// Peak resident memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        self.daemon.peak_memory()
     }
 }
 

@@ -1,2 +1,90 @@
-//! stub
-fn main() {}
+//! Measures cidery side by side with other registries and nodes, in one run on one machine.
+//!
+//! Each figure is taken several times, the contestants in turn so that a machine whose speed drifts
+//! drifts for all of them; what is quoted is the median, and every raw figure is kept in the JSON.
+//! `docs/benchmarks.md` says how to run it.
+
+mod cold;
+mod http;
+mod local;
+mod memory;
+mod raw;
+mod report;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use report::Report;
+use std::path::PathBuf;
+
+/// Measures cidery side by side with other registries and nodes.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Everything, as in docs/benchmarks.md
+    All(Options),
+    /// Durable push of one blob: cidery, docker-registry, dd + fdatasync
+    Push(Options),
+    /// Local pull of one blob: cidery, docker-registry, nginx with sendfile
+    Pull(Options),
+    /// Manifest by tag over 16 connections: cidery, docker-registry
+    Manifests(Options),
+    /// Cold pull of one blob from one peer: cidery, a raw libp2p stream with sha256, Kubo
+    Cold(Options),
+    /// Memory with many blobs: idle, and during 16 cold pulls
+    Memory(Options),
+    /// One end of the raw stream (used by cold)
+    #[command(hide = true)]
+    RawServe { mib: usize },
+    /// The other end
+    #[command(hide = true)]
+    RawFetch { address: String, mib: usize },
+}
+
+/// What all measurements take.
+#[derive(clap::Args, Clone)]
+struct Options {
+    /// Size of the blob in MiB
+    #[arg(long, default_value_t = 1024)]
+    mib: usize,
+    /// Counted runs of each contestant
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Blobs in the memory measurement
+    #[arg(long, default_value_t = 100_000)]
+    blobs: usize,
+    /// Write every raw figure to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let mut report = Report::default();
+    let options = match Cli::parse().what {
+        What::RawServe { mib } => return raw::serve(mib),
+        What::RawFetch { address, mib } => return raw::fetch(&address, mib),
+        What::All(options) => {
+            local::push(&options, &mut report)?;
+            local::pull(&options, &mut report)?;
+            local::manifests(&options, &mut report)?;
+            cold::run(&options, &mut report)?;
+            memory::run(&options, &mut report)?;
+            options
+        }
+        What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
+        What::Pull(options) => local::pull(&options, &mut report).map(|()| options)?,
+        What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
+        What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
+        What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
+    };
+    print!("{}", report.table());
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Memory with many blobs: idle, and while 16 clients pull cold.
+
+use crate::{Options, http::Client, local, report::Report};
+use anyhow::Result;
+use cidery_tests::{Node, docker::noise, http as client};
+use std::{fs, thread, time::Duration};
+
+/// Resident memory of a process now, in bytes.
+fn resident(id: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    Ok(line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10)
+}
+
+/// Many small blobs, restart, idle; then 16 cold pulls at once from another node.
+pub fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let mut node = Node::start(&[]);
+    let workers = 16;
+    thread::scope(|scope| -> Result<()> {
+        let host = &node.http;
+        let handles: Vec<_> = (0..workers)
+            .map(|worker| {
+                scope.spawn(move || -> Result<()> {
+                    let mut http = Client::connect(host)?;
+                    for n in (worker..options.blobs).step_by(workers) {
+                        let bytes = noise("memory", n, 200);
+                        http.push("many", &client::digest(&bytes), &bytes)?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        handles.into_iter().try_for_each(|h| h.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
+    })?;
+    let origin = Node::start(&[]);
+    let layers: Vec<Vec<u8>> = (0..16).map(|n| local::blob(64, n)).collect();
+    client::push_image(&origin.http, "app", "1", &layers);
+    let root = origin.publish();
+    node.daemon().stop();
+    node.restart();
+    thread::sleep(Duration::from_secs(5));
+    let idle = resident(node.daemon().id())?;
+    let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+    let work = format!("memory after {} blobs", options.blobs);
+    report.add(&format!("{work}: idle"), "cidery", "MiB", vec![mib(idle)], None);
+
+    let peer = origin.address();
+    let data = node.data().to_owned();
+    node.daemon().stop();
+    let mut node = Node::start_on(&data, &["--peer", &peer]);
+    thread::scope(|scope| -> Result<()> {
+        let (host, root) = (&node.http, &root);
+        let pulls: Vec<_> = layers
+            .iter()
+            .map(|layer| {
+                scope.spawn(move || {
+                    let target = format!("/v2/{root}/app/blobs/{}", client::digest(layer));
+                    Client::connect(host)?.get(&target, Some(layer.len() as u64))
+                })
+            })
+            .collect();
+        pulls.into_iter().try_for_each(|p| p.join().unwrap_or_else(|_| anyhow::bail!("a pull panicked")))
+    })?;
+    let peak = node.daemon().peak_memory();
+    report.add(&format!("{work}: 16 cold pulls, peak"), "cidery", "MiB", vec![mib(peak)], Some(peak));
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Figures: all of them kept, medians shown.
+
+use serde::Serialize;
+use std::fmt::Write;
+
+/// One contestant's figures for one kind of work.
+#[derive(Serialize)]
+pub struct Row {
+    pub work: String,
+    pub who: String,
+    pub unit: &'static str,
+    /// In the order they were taken.
+    pub figures: Vec<f64>,
+    pub median: f64,
+    /// Peak resident memory of the process, in MiB; the largest of all runs.
+    pub peak_mib: Option<f64>,
+}
+
+/// Everything of one run.
+#[derive(Default, Serialize)]
+pub struct Report {
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Adds one contestant's figures.
+    pub fn add(&mut self, work: &str, who: &str, unit: &'static str, figures: Vec<f64>, peak: Option<u64>) {
+        let median = median(&figures);
+        eprintln!("{work}: {who}: {median:.1} {unit}");
+        let peak_mib = peak.map(|bytes| bytes as f64 / (1 << 20) as f64);
+        self.rows.push(Row { work: work.into(), who: who.into(), unit, figures, median, peak_mib });
+    }
+
+    /// A Markdown table; ratios are cidery's median over the other's.
+    pub fn table(&self) -> String {
+        let mut out = String::from(
+            "| work | who | median | min – max | cidery ÷ this | peak memory |\n|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let ours = self.rows.iter().find(|other| other.work == row.work && other.who == "cidery");
+            let ratio = match ours {
+                Some(ours) if row.who != "cidery" && row.median > 0.0 => format!("{:.2}", ours.median / row.median),
+                _ => String::new(),
+            };
+            let min = row.figures.iter().copied().fold(f64::INFINITY, f64::min);
+            let max = row.figures.iter().copied().fold(0.0, f64::max);
+            let peak = row.peak_mib.map(|mib| format!("{mib:.0} MiB")).unwrap_or_default();
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "| {} | {} | {:.0} {} | {min:.0} – {max:.0} | {ratio} | {peak} |",
+                row.work, row.who, row.median, row.unit
+            );
+        }
+        out
+    }
+}
+
+/// The middle figure; of an even number, the mean of the two in the middle.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_ratios() {
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[1.0, 2.0]), median(&[])), (2.0, 1.5, 0.0));
+        let mut report = Report::default();
+        report.add("push", "cidery", "MB/s", vec![300.0], None);
+        report.add("push", "other", "MB/s", vec![100.0], Some(5 << 20));
+        assert!(report.table().contains("| push | other | 100 MB/s | 100 – 100 | 3.00 | 5 MiB |"));
+    }
+}
