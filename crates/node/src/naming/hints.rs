@@ -57,7 +57,7 @@ pub(super) fn parse_hint(text: &str) -> Option<Multiaddr> {
     matches!(address.iter().last(), Some(Protocol::P2p(_))).then_some(address)
 }
 
-fn is_usable(address: &Multiaddr, reach: &Reach<'_>) -> bool {
+pub(crate) fn is_usable(address: &Multiaddr, reach: &Reach<'_>) -> bool {
     let mut parts = address.iter();
     if !host_and_transport(&mut parts, reach) {
         return false;
@@ -88,7 +88,7 @@ fn host_and_transport(parts: &mut Iter<'_>, reach: &Reach<'_>) -> bool {
     }
 }
 
-fn ip_allowed(ip: IpAddr, reach: &Reach<'_>) -> bool {
+pub(crate) fn ip_allowed(ip: IpAddr, reach: &Reach<'_>) -> bool {
     match scope(ip) {
         Scope::Global => true,
         Scope::Loopback => reach.loopback,
@@ -114,7 +114,7 @@ fn dns_allowed(name: &str, reach: &Reach<'_>) -> bool {
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     Global,
     Loopback,
     Private(Range),
@@ -124,7 +124,7 @@ enum Scope {
 
 /// The ranges that mean another machine in every network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Range {
+pub(crate) enum Range {
     /// 10.0.0.0/8
     Ten,
     /// 172.16.0.0/12
@@ -145,7 +145,7 @@ enum Range {
     SiteLocal,
 }
 
-fn scope(ip: IpAddr) -> Scope {
+pub(crate) fn scope(ip: IpAddr) -> Scope {
     match ip {
         IpAddr::V4(ip) => scope4(ip),
         IpAddr::V6(ip) => scope6(ip),
