@@ -1,27 +1,89 @@
 //! The handle.
 
-use crate::{Config, StartError};
+use crate::{
+    Bootstrap, Config, StartError,
+    address::Surroundings,
+    drivers::{
+        listen,
+        peers::Kind,
+        search::{Searches, Sessions},
+    },
+    naming::{DnsConfig, Naming},
+    session::NodeSession,
+    swarm::{self, Parts},
+    worker::{Command, Worker},
+};
 use async_trait::async_trait;
+use cidery_bitswap::Bitswap;
 use cidery_core::{
     Blockstore, Cid, ForeignName, Namespace, Network, NetworkError, PublicBlocks, ResolveError, Resolved, Session,
     SessionSpec,
 };
-use std::sync::Arc;
+use libp2p::Multiaddr;
+use std::{
+    fmt, io,
+    sync::{Arc, atomic::AtomicBool},
+};
+use tokio::sync::{mpsc, oneshot};
 
-/// A running node. Clones are the same node; it stops when the last handle and session are gone.
+/// Commands that wait for the worker; whoever sends more waits.
+const COMMANDS: usize = 256;
+
+/// The bootstrap peers that IPFS nodes share (interop §3).
+const BOOTSTRAP: [&str; 7] = [
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+    "/dnsaddr/va1.bootstrap.libp2p.io/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8",
+    "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+    "/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+];
+
+/// A running node. Clones are the same node; it stops when the last handle and the last session are gone.
 #[derive(Clone)]
 pub struct Node {
     peer_id: Arc<str>,
+    commands: mpsc::Sender<Command>,
+    bitswap: Bitswap,
+    naming: Arc<Naming>,
+    sessions: Sessions,
+    public: Arc<dyn PublicBlocks>,
 }
 
 impl Node {
-    /// Starts a node; it is listening when this returns.
+    /// Starts a node; it is listening when this returns. What sessions fetch goes into `store`; peers
+    /// are served from `public` and nothing else.
+    ///
+    /// # Errors
+    /// See [`StartError`]: an address in use or not usable, a multiaddr that does not parse.
     pub async fn start(
         config: Config,
-        _store: Arc<dyn Blockstore>,
-        _public: Arc<dyn PublicBlocks>,
+        store: Arc<dyn Blockstore>,
+        public: Arc<dyn PublicBlocks>,
     ) -> Result<Node, StartError> {
-        Ok(Self { peer_id: config.identity.peer_id().into() })
+        let Config { identity, listen, peers, bootstrap, mdns, dns, limits } = config;
+        let peer_id: Arc<str> = identity.peer_id().into();
+        let key = identity.into_keypair();
+        let surroundings = Surroundings::new(key.public().to_peer_id());
+        let system = |error: NetworkError| StartError::System(io::Error::other(error));
+        let naming = Arc::new(Naming::new(DnsConfig { server: dns }).map_err(system)?);
+        let (behaviour, bitswap) = cidery_bitswap::new(cidery_bitswap::Config::default(), store, public.clone());
+        let parts = Parts { key, bitswap: behaviour, surroundings: surroundings.clone(), mdns, dns, limits };
+        let mut swarm = swarm::build(parts)?;
+        listen::listen(&mut swarm, &listen).await?;
+        let sessions = Sessions::default();
+        let searches = Searches::new(sessions.clone(), bitswap.clone(), naming.clone(), surroundings.clone());
+        let mut worker = Worker::new(swarm, surroundings, searches);
+        worker.add_peers(Kind::Configured, &peers)?;
+        match bootstrap {
+            Bootstrap::Default => worker.add_peers(Kind::Bootstrap, &BOOTSTRAP.map(String::from))?,
+            Bootstrap::Addresses(addresses) => worker.add_peers(Kind::Bootstrap, &addresses)?,
+            Bootstrap::None => {}
+        }
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        tokio::spawn(worker.run(inbox));
+        Ok(Self { peer_id, commands, bitswap, naming, sessions, public })
     }
 
     /// The node's peer id in base58.
@@ -29,39 +91,81 @@ impl Node {
         self.peer_id.to_string()
     }
 
-    /// Where it can be dialled: multiaddrs ending in `/p2p/<peer id>`, loopback included.
+    /// Where it can be dialled: multiaddrs ending in `/p2p/<peer id>`, wildcards expanded to the
+    /// addresses of the interfaces, loopback included and last. Empty once the node has stopped.
     pub async fn addresses(&self) -> Vec<String> {
-        Vec::new()
+        self.ask(Command::Addresses).await.unwrap_or_default()
     }
 
     /// How many peers it is connected to.
     pub async fn peers(&self) -> usize {
-        0
+        self.ask(Command::Peers).await.unwrap_or_default()
     }
 
-    /// Connects to a peer once, and says whether that worked.
-    pub async fn connect(&self, _addr: &str) -> Result<(), NetworkError> {
-        Err(NetworkError::Closed)
+    /// Connects to a peer once. `addr` is a multiaddr, with or without `/p2p/<peer id>` at its end.
+    ///
+    /// # Errors
+    /// [`NetworkError::Invalid`] if it is no multiaddr, [`NetworkError::Failed`] if nobody, or somebody
+    /// else, answers there within a few seconds.
+    pub async fn connect(&self, addr: &str) -> Result<(), NetworkError> {
+        let address: Multiaddr =
+            addr.parse().map_err(|error| NetworkError::Invalid(format!("{addr:?} is not a multiaddr: {error}")))?;
+        self.ask(|reply| Command::Connect(address, reply)).await?
     }
 
-    /// Tells peers that wait for these blocks that they are here now.
-    pub fn announce(&self, _cids: &[Cid]) {}
+    /// Tells peers that wait for these blocks that they are here now. For blocks that arrived other than
+    /// through a session, and that peers may see.
+    pub fn announce(&self, cids: impl IntoIterator<Item = Cid>) {
+        self.bitswap.announce(cids);
+    }
 
-    /// Stops it; returns when its sockets are closed.
-    pub async fn shutdown(&self) {}
+    /// What Bitswap sent and received, and what it has queued, in bytes and blocks since the start.
+    pub fn traffic(&self) -> cidery_bitswap::Stats {
+        self.bitswap.stats()
+    }
+
+    /// Stops it, whatever other handles there are; returns when its sockets are closed. Sessions fail
+    /// from then on.
+    pub async fn shutdown(&self) {
+        // An error means that it stopped before.
+        let _ = self.ask(Command::Shutdown).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetworkError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| NetworkError::Closed)?;
+        answer.await.map_err(|_| NetworkError::Closed)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.peer_id)
+    }
 }
 
 #[async_trait]
 impl Network for Node {
-    fn session(&self, _spec: SessionSpec) -> Arc<dyn Session> {
-        unreachable!("no swarm yet")
+    fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
+        let inner = self.bitswap.session(spec.root, spec.scope);
+        let root = spec.root;
+        self.sessions.lock().insert(inner.id(), spec);
+        Arc::new(NodeSession {
+            inner,
+            root,
+            sessions: self.sessions.clone(),
+            public: self.public.clone(),
+            commands: self.commands.clone(),
+            announced: AtomicBool::new(false),
+        })
     }
 
-    async fn resolve(&self, _name: &ForeignName) -> Result<Resolved, ResolveError> {
-        unreachable!("no naming yet")
+    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
+        self.naming.resolve(name).await
     }
 
-    async fn provide(&self, _namespace: &Namespace, _roots: Vec<Cid>) -> Result<(), NetworkError> {
-        Err(NetworkError::Closed)
+    async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
+        let namespace = namespace.clone();
+        self.ask(|reply| Command::Provide(namespace, roots, reply)).await?
     }
 }

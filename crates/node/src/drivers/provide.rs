@@ -1,0 +1,377 @@
+//! Telling the DHTs what this node has.
+//!
+//! Keys lie on a circle of hashes. One look-up finds the peers around a key, which are the right ones
+//! for the keys beside it as well: those that are due go to them together, as many on one stream as
+//! there are (the "provide sweep" of deployed nodes). New keys are due at once, all of them every 22 h.
+//! A peer of the local DHT that connects is told directly: it may have restarted, or be the first.
+
+use crate::{
+    address::Dht,
+    dht::{self, Batch, Routing},
+    swarm::Swarm,
+};
+use cidery_core::{Cid, Namespace, NetworkError};
+use libp2p::{
+    Multiaddr, PeerId,
+    kad::{KBucketKey, PeerInfo, ProviderRecord, RecordKey, store::RecordStore},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Records are good for 48 h; deployed nodes renew them after 22.
+const RENEW: Duration = Duration::from_secs(22 * 3600);
+/// Keys that become due this soon go along with a neighbour that is due now.
+const ALONG: Duration = Duration::from_secs(3600);
+/// Kademlia's k: peers that hold a record.
+const REPLICAS: usize = 20;
+/// Regions looked up at a time, in each DHT.
+const REGIONS: usize = 4;
+/// Wait before another try when no peer answered, or none is known.
+const RETRY: Duration = Duration::from_secs(30);
+/// A routing table that just got its first peers fills up for this long before it is used.
+const GATHER: Duration = Duration::from_millis(500);
+/// Keys on one stream.
+const BATCH: usize = 2_048;
+/// Keys that a node provides, and roots among them that it only downloaded.
+const MAX_KEYS: usize = 200_000;
+const MAX_DOWNLOADS: usize = 1_024;
+
+/// A place on the circle.
+type Point = [u8; 32];
+
+struct Entry {
+    key: RecordKey,
+    due: [Instant; 2],
+}
+
+/// Who wants a key to be provided.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    Namespace(Namespace),
+    /// Fetched from peers; until then.
+    Download,
+}
+
+/// What is provided, and when it is due.
+pub(crate) struct Provider {
+    held: HashMap<Holder, BTreeSet<Point>>,
+    downloads: VecDeque<(Instant, Point)>,
+    entries: BTreeMap<Point, Entry>,
+    due: [BTreeSet<(Instant, Point)>; 2],
+    paused: [Option<Instant>; 2],
+    regions: HashMap<u64, (Dht, Point)>,
+    count: u64,
+}
+
+fn index(dht: Dht) -> usize {
+    match dht {
+        Dht::Local => 0,
+        Dht::Wide => 1,
+    }
+}
+
+fn place(key: &RecordKey) -> Point {
+    let mut point = [0; 32];
+    point.copy_from_slice(KBucketKey::from(key.clone()).hashed_bytes());
+    point
+}
+
+fn place_of(peer: &PeerId) -> Point {
+    let mut point = [0; 32];
+    point.copy_from_slice(KBucketKey::from(*peer).hashed_bytes());
+    point
+}
+
+fn distance(a: &Point, b: &Point) -> Point {
+    std::array::from_fn(|i| a[i] ^ b[i])
+}
+
+/// Leading bits that two places share.
+fn shared_bits(a: &Point, b: &Point) -> u32 {
+    let mut bits = 0;
+    for byte in distance(a, b) {
+        bits += byte.leading_zeros();
+        if byte != 0 {
+            break;
+        }
+    }
+    bits
+}
+
+/// The first and last place that share `bits` leading bits with `at`.
+fn range(at: &Point, bits: u32) -> (Point, Point) {
+    let mask = |i: usize| {
+        let here = bits.saturating_sub(i as u32 * 8).min(8);
+        // 8 set bits for a whole byte, none past the prefix.
+        !(0xffu16 >> here) as u8
+    };
+    (std::array::from_fn(|i| at[i] & mask(i)), std::array::from_fn(|i| at[i] | !mask(i)))
+}
+
+impl Provider {
+    pub(crate) fn new() -> Self {
+        Self {
+            held: HashMap::new(),
+            downloads: VecDeque::new(),
+            entries: BTreeMap::new(),
+            due: Default::default(),
+            paused: Default::default(),
+            regions: HashMap::new(),
+            count: 0,
+        }
+    }
+
+    /// Replaces what a namespace provides.
+    pub(crate) fn set(&mut self, swarm: &mut Swarm, namespace: Namespace, roots: &[Cid]) -> Result<(), NetworkError> {
+        let keys = roots.iter().filter(|cid| cidery_core::identity_bytes(cid).is_none());
+        let keys: BTreeMap<Point, RecordKey> =
+            keys.map(|cid| RecordKey::from(cid.hash().to_bytes())).map(|key| (place(&key), key)).collect();
+        let holder = Holder::Namespace(namespace);
+        let before = self.held.remove(&holder).unwrap_or_default();
+        let added = keys.keys().filter(|point| !self.entries.contains_key(*point)).count();
+        if self.entries.len() + added > MAX_KEYS {
+            self.held.insert(holder, before);
+            return Err(NetworkError::Invalid(format!("a node can announce at most {MAX_KEYS} blocks")));
+        }
+        if !keys.is_empty() {
+            self.held.insert(holder, keys.keys().copied().collect());
+        }
+        for (point, key) in keys {
+            self.add(swarm, point, key);
+        }
+        for point in before {
+            self.drop_unheld(swarm, point);
+        }
+        Ok(())
+    }
+
+    /// Provides a root that is being downloaded, for as long as a record holds.
+    pub(crate) fn downloaded(&mut self, swarm: &mut Swarm, root: &Cid) {
+        if cidery_core::identity_bytes(root).is_some() || self.entries.len() >= MAX_KEYS {
+            return;
+        }
+        let key = RecordKey::from(root.hash().to_bytes());
+        let point = place(&key);
+        if self.held.entry(Holder::Download).or_default().insert(point) {
+            self.downloads.push_back((Instant::now(), point));
+            self.add(swarm, point, key);
+        }
+        if self.downloads.len() > MAX_DOWNLOADS {
+            self.forget_oldest_download(swarm);
+        }
+    }
+
+    fn forget_oldest_download(&mut self, swarm: &mut Swarm) {
+        let Some((_, point)) = self.downloads.pop_front() else { return };
+        if let Some(held) = self.held.get_mut(&Holder::Download) {
+            held.remove(&point);
+        }
+        self.drop_unheld(swarm, point);
+    }
+
+    fn add(&mut self, swarm: &mut Swarm, point: Point, key: RecordKey) {
+        if self.entries.contains_key(&point) {
+            return;
+        }
+        let now = Instant::now();
+        let own = *swarm.local_peer_id();
+        for dht in Dht::BOTH {
+            // So that whoever asks this node itself is answered; the DHT fills in the addresses.
+            let mut record = ProviderRecord::new(key.clone(), own, Vec::new());
+            record.expires = None;
+            // Own records are never refused.
+            let _ = dht::kad_of(swarm, dht).store_mut().add_provider(record);
+            self.due[index(dht)].insert((now, point));
+        }
+        self.entries.insert(point, Entry { key, due: [now; 2] });
+    }
+
+    fn drop_unheld(&mut self, swarm: &mut Swarm, point: Point) {
+        if self.held.values().any(|held| held.contains(&point)) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&point) else { return };
+        let own = *swarm.local_peer_id();
+        for dht in Dht::BOTH {
+            dht::kad_of(swarm, dht).store_mut().remove_provider(&entry.key, &own);
+            self.due[index(dht)].remove(&(entry.due[index(dht)], point));
+        }
+    }
+
+    /// Looks up the regions of keys that are due.
+    pub(crate) fn tick(
+        &mut self,
+        swarm: &mut Swarm,
+        routing: &mut Routing,
+        addresses: impl Fn(&Swarm, Dht) -> Vec<Multiaddr>,
+        now: Instant,
+    ) {
+        while self.downloads.front().is_some_and(|(since, _)| now - *since > RENEW) {
+            self.forget_oldest_download(swarm);
+        }
+        for dht in Dht::BOTH {
+            let at = index(dht);
+            if self.paused[at].is_some_and(|until| until > now)
+                || self.due[at].first().is_none_or(|(due, _)| *due > now)
+            {
+                continue;
+            }
+            if addresses(swarm, dht).is_empty() || dht::table(swarm, dht).is_empty() {
+                self.paused[at] = Some(now + RETRY);
+                continue;
+            }
+            while self.regions.values().filter(|(of, _)| *of == dht).count() < REGIONS {
+                let Some((due, point)) = self.due[at].first().copied().filter(|(due, _)| *due <= now) else { break };
+                let Some(entry) = self.entries.get_mut(&point) else {
+                    self.due[at].remove(&(due, point));
+                    continue;
+                };
+                // If the look-up is lost it comes again.
+                reschedule(&mut self.due[at], entry, at, point, now + 4 * RETRY);
+                self.count += 1;
+                self.regions.insert(self.count, (dht, point));
+                routing.find_region(swarm, dht, entry.key.as_ref(), self.count);
+            }
+        }
+    }
+
+    /// The peers around a key: sends them that key and its neighbours.
+    pub(crate) fn on_region(
+        &mut self,
+        swarm: &mut Swarm,
+        region: u64,
+        peers: Vec<PeerInfo>,
+        addresses: Vec<Multiaddr>,
+    ) {
+        let Some((dht, centre)) = self.regions.remove(&region) else { return };
+        let (at, now) = (index(dht), Instant::now());
+        if peers.is_empty() || addresses.is_empty() {
+            if let Some(entry) = self.entries.get_mut(&centre) {
+                reschedule(&mut self.due[at], entry, at, centre, now + RETRY);
+            }
+            return;
+        }
+        let places: Vec<(Point, usize)> =
+            peers.iter().enumerate().map(|(i, peer)| (place_of(&peer.peer_id), i)).collect();
+        // All peers that share more bits with the centre than the farthest of these do are among them.
+        let farthest = places.iter().map(|(place, _)| shared_bits(place, &centre)).min().unwrap_or(0);
+        let bits = if peers.len() < REPLICAS { 0 } else { (farthest + 1).min(256) };
+        let (first, last) = range(&centre, bits);
+        let mut batches: Vec<Vec<Vec<u8>>> = vec![Vec::new(); peers.len()];
+        for (point, entry) in self.entries.range_mut(first..=last) {
+            if *point != centre && entry.due[at] > now + ALONG {
+                continue;
+            }
+            for i in nearest(point, &places) {
+                batches[i].push(entry.key.to_vec());
+            }
+            reschedule(&mut self.due[at], entry, at, *point, now + RENEW);
+        }
+        if let Some(entry) = self.entries.get_mut(&centre) {
+            reschedule(&mut self.due[at], entry, at, centre, now + RENEW);
+        }
+        let addresses: Arc<[Multiaddr]> = addresses.into();
+        for (peer, keys) in peers.into_iter().zip(batches) {
+            send(swarm, dht, peer.peer_id, &peer.addrs, &keys, &addresses);
+        }
+    }
+
+    /// A peer of the local DHT connected: tells it the keys that it is among the nearest for.
+    pub(crate) fn introduce(&mut self, swarm: &mut Swarm, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let mut others: HashSet<PeerId> = dht::table(swarm, Dht::Local).into_iter().collect();
+        others.insert(peer);
+        let places: Vec<(Point, usize)> = others.iter().enumerate().map(|(i, peer)| (place_of(peer), i)).collect();
+        let own = place_of(&peer);
+        let keys: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(point, _)| {
+                let mine = distance(point, &own);
+                places.iter().filter(|(place, _)| distance(point, place) < mine).count() < REPLICAS
+            })
+            .map(|(_, entry)| entry.key.to_vec())
+            .collect();
+        send(swarm, Dht::Local, peer, &[], &keys, &addresses.into());
+        self.wake(Dht::Local);
+    }
+
+    /// A routing table has a new peer: what waited for one need not wait longer.
+    pub(crate) fn wake(&mut self, dht: Dht) {
+        let soon = Instant::now() + GATHER;
+        if let Some(paused) = &mut self.paused[index(dht)] {
+            *paused = soon.min(*paused);
+        }
+    }
+}
+
+fn reschedule(due: &mut BTreeSet<(Instant, Point)>, entry: &mut Entry, at: usize, point: Point, when: Instant) {
+    due.remove(&(entry.due[at], point));
+    entry.due[at] = when;
+    due.insert((when, point));
+}
+
+/// The peers nearest to a key, by their number.
+fn nearest(key: &Point, places: &[(Point, usize)]) -> impl Iterator<Item = usize> {
+    let mut order: Vec<_> = places.iter().map(|(place, i)| (distance(key, place), *i)).collect();
+    order.sort_unstable();
+    order.into_iter().take(REPLICAS).map(|(_, i)| i)
+}
+
+fn send(
+    swarm: &mut Swarm,
+    dht: Dht,
+    peer: PeerId,
+    known: &[Multiaddr],
+    keys: &[Vec<u8>],
+    addresses: &Arc<[Multiaddr]>,
+) {
+    let mut at = dht::known(swarm, peer);
+    at.extend(known.iter().filter(|address| dht.holds(address)).cloned());
+    at.truncate(16);
+    for keys in keys.chunks(BATCH) {
+        let batch = Batch { dht, keys: keys.into(), addresses: addresses.clone() };
+        swarm.behaviour_mut().sender.send(peer, at.clone(), batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(first: u8, second: u8) -> Point {
+        let mut point = [0; 32];
+        (point[0], point[1]) = (first, second);
+        point
+    }
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(shared_bits(&point(0, 0), &point(0, 0)), 256);
+        assert_eq!(shared_bits(&point(0b1010_0000, 0), &point(0b1010_1000, 0)), 4);
+        assert_eq!(shared_bits(&point(7, 0b1000_0000), &point(7, 0)), 8);
+        for bits in 0..=256 {
+            let at = place(&RecordKey::new(&[bits as u8]));
+            let (first, last) = range(&at, bits);
+            assert!(first <= at && at <= last);
+            assert_eq!(shared_bits(&first, &last), bits);
+            assert!(shared_bits(&first, &at) >= bits && shared_bits(&last, &at) >= bits);
+        }
+    }
+
+    #[test]
+    fn the_nearest_peers_are_nearest_by_xor() {
+        let places: Vec<(Point, usize)> = (0..100u8).map(|n| (point(n, 0), n as usize)).collect();
+        let found: Vec<usize> = nearest(&point(37, 1), &places).collect();
+        assert_eq!((found[0], found[1], found.len()), (37, 36, REPLICAS));
+    }
+
+    #[test]
+    fn a_place_is_the_hash_of_the_key() {
+        // Kademlia's keyspace is sha2-256 of what names the key (kad-dht spec, "Keyspace").
+        let key = RecordKey::new(b"abc");
+        assert_eq!(&place(&key)[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

@@ -1,0 +1,373 @@
+//! Finding peers for sessions: whoever is connected, hints, peers of before, nearby peers and provider
+//! records of both DHTs, all at once. What is found is dialled, and offered to the session as it connects.
+//!
+//! Look-ups are shared: sessions that want the same key wait for one, and what it found (or that it
+//! found nothing) holds for a second.
+
+use super::{
+    dial::{Dials, Waiter},
+    peers::Peers,
+};
+use crate::{
+    address::{Dht, Surroundings, peer_of},
+    dht::{self, Routing},
+    naming::{Naming, hints::MAX_HINTS},
+    swarm::Swarm,
+};
+use cidery_bitswap::{Bitswap, SessionId};
+use cidery_core::{Cid, SessionSpec};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long the outcome of a look-up holds, absence included.
+const FRESH: Duration = Duration::from_secs(1);
+/// Look-ups at a time; a session beyond that makes do with the peers that are there.
+const MAX_LOOKUPS: usize = 256;
+/// Blocks of one session that providers are looked for at a time, beside its root.
+const MAX_WANTED: usize = 8;
+/// Peers that served before which are dialled for a search.
+const REMEMBERED: usize = 4;
+const MAX_REMEMBERED: usize = 64;
+/// A search ends this long after the last call for peers: until then, who comes later is offered too.
+const LINGER: Duration = Duration::from_secs(15);
+/// "Nobody has it" is not said sooner, if there is anybody to ask: peers may be about to connect.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Expanding the dnsaddrs among hints may take this long.
+const EXPANSION: Duration = Duration::from_secs(4);
+
+/// The sessions there are, with what they are for. The handle adds, the worker removes.
+pub(crate) type Sessions = Arc<Mutex<HashMap<SessionId, SessionSpec>>>;
+
+struct Search {
+    session: SessionId,
+    root: Cid,
+    wanted: Vec<Cid>,
+    dialling: HashSet<PeerId>,
+    expanding: bool,
+    opened: Instant,
+    called: Instant,
+    /// The look-ups it waits for.
+    lookups: HashSet<u64>,
+    looked: Instant,
+    /// A peer joined a routing table since the last look-ups began.
+    again: bool,
+    exhausted: bool,
+}
+
+struct Lookup {
+    key: Vec<u8>,
+    open: usize,
+    found: Vec<PeerId>,
+    finished: Option<Instant>,
+}
+
+/// The searches under way.
+pub(crate) struct Searches {
+    sessions: Sessions,
+    bitswap: Bitswap,
+    naming: Arc<Naming>,
+    surroundings: Surroundings,
+    searches: BTreeMap<u64, Search>,
+    by_session: HashMap<SessionId, u64>,
+    lookups: HashMap<u64, Lookup>,
+    remembered: VecDeque<(PeerId, Multiaddr)>,
+    expansions: FuturesUnordered<BoxFuture<'static, (u64, Vec<String>)>>,
+    count: u64,
+}
+
+/// What a search works with besides itself.
+pub(crate) struct Tools<'a> {
+    pub(crate) swarm: &'a mut Swarm,
+    pub(crate) dials: &'a mut Dials,
+    pub(crate) peers: &'a mut Peers,
+    pub(crate) routing: &'a mut Routing,
+}
+
+impl Searches {
+    pub(crate) fn new(sessions: Sessions, bitswap: Bitswap, naming: Arc<Naming>, surroundings: Surroundings) -> Self {
+        Self {
+            sessions,
+            bitswap,
+            naming,
+            surroundings,
+            searches: BTreeMap::new(),
+            by_session: HashMap::new(),
+            lookups: HashMap::new(),
+            remembered: VecDeque::new(),
+            expansions: FuturesUnordered::new(),
+            count: 0,
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// A session wants peers that have `cid`.
+    pub(crate) fn need_peers(&mut self, tools: &mut Tools<'_>, session: SessionId, cid: Cid) {
+        let Some(spec) = self.sessions.lock().get(&session).cloned() else {
+            return self.bitswap.no_more_peers(session, cid);
+        };
+        let now = Instant::now();
+        let id = match self.by_session.get(&session) {
+            Some(id) => *id,
+            None => {
+                let id = self.next();
+                self.by_session.insert(session, id);
+                let search = Search {
+                    session,
+                    root: spec.root,
+                    wanted: Vec::new(),
+                    dialling: HashSet::new(),
+                    expanding: false,
+                    opened: now,
+                    called: now,
+                    lookups: HashSet::new(),
+                    looked: now,
+                    again: false,
+                    exhausted: false,
+                };
+                self.searches.insert(id, search);
+                id
+            }
+        };
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        search.called = now;
+        search.exhausted = false;
+        if !search.wanted.contains(&cid) {
+            search.wanted.push(cid);
+            if search.wanted.len() > MAX_WANTED {
+                // The session repeats its call for what it still misses.
+                search.wanted.remove(0);
+            }
+        }
+        self.ask_known(tools, id, now);
+        self.ask_hints(tools, id, &spec.hints);
+        self.look_up(tools, id, now);
+    }
+
+    /// Configured and nearby peers, and those that served before.
+    fn ask_known(&mut self, tools: &mut Tools<'_>, id: u64, now: Instant) {
+        let preferred = tools.peers.preferred();
+        let connected = |peer: &PeerId, swarm: &Swarm| swarm.is_connected(peer);
+        let here: Vec<_> = preferred.iter().filter(|peer| connected(peer, tools.swarm)).copied().collect();
+        if let Some(search) = self.searches.get(&id)
+            && !here.is_empty()
+        {
+            self.bitswap.offer_peers(search.session, here);
+        }
+        tools.peers.hurry(now);
+        tools.peers.tick(tools.swarm, tools.dials, now);
+        for (peer, address) in self.remembered.iter().rev().take(REMEMBERED).cloned().collect::<Vec<_>>() {
+            self.dial(tools, id, peer, vec![address]);
+        }
+    }
+
+    fn ask_hints(&mut self, tools: &mut Tools<'_>, id: u64, hints: &[String]) {
+        self.dial_hints(tools, id, hints);
+        let is_dnsaddr = |hint: &&String| hint.starts_with("/dnsaddr/");
+        let names: Vec<String> = hints.iter().take(MAX_HINTS).filter(is_dnsaddr).cloned().collect();
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        if names.is_empty() || search.expanding {
+            return;
+        }
+        search.expanding = true;
+        let naming = self.naming.clone();
+        let expand = async move {
+            let all = futures::future::join_all(names.iter().map(|name| naming.dnsaddr(name)));
+            let found = tokio::time::timeout(EXPANSION, all).await.unwrap_or_default();
+            (id, found.into_iter().flatten().collect())
+        };
+        self.expansions.push(expand.boxed());
+    }
+
+    fn dial_hints(&mut self, tools: &mut Tools<'_>, id: u64, hints: &[String]) {
+        let mut by_peer: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
+        for address in self.surroundings.usable_hints(hints) {
+            // A dnsaddr is expanded first, so that what it hides is judged as well; nothing here relays.
+            let indirect = |part| matches!(part, Protocol::Dnsaddr(_) | Protocol::P2pCircuit);
+            let Some(peer) = peer_of(&address).filter(|_| !address.iter().any(indirect)) else { continue };
+            match by_peer.iter_mut().find(|(known, _)| *known == peer) {
+                Some((_, addresses)) => addresses.push(address),
+                None => by_peer.push((peer, vec![address])),
+            }
+        }
+        for (peer, addresses) in by_peer {
+            self.dial(tools, id, peer, addresses);
+        }
+    }
+
+    /// The next dnsaddr that was expanded. Never ready while there is none.
+    pub(crate) async fn expanded(&mut self) -> (u64, Vec<String>) {
+        match self.expansions.next().await {
+            Some(expanded) => expanded,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn on_expanded(&mut self, tools: &mut Tools<'_>, id: u64, addresses: &[String]) {
+        if let Some(search) = self.searches.get_mut(&id) {
+            search.expanding = false;
+            self.dial_hints(tools, id, addresses);
+        }
+    }
+
+    fn dial(&mut self, tools: &mut Tools<'_>, id: u64, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        if peer != self.surroundings.own_peer() && search.dialling.insert(peer) {
+            tools.dials.peer(tools.swarm, peer, addresses, Waiter::Search(id));
+        }
+    }
+
+    /// Looks for providers of the root, then of what is wanted, in both DHTs.
+    fn look_up(&mut self, tools: &mut Tools<'_>, id: u64, now: Instant) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        (search.looked, search.again) = (now, false);
+        let mut keys = vec![search.root.hash().to_bytes()];
+        for cid in &search.wanted {
+            let key = cid.hash().to_bytes();
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        for key in keys {
+            let shared = self.lookups.iter().find(|(_, lookup)| lookup.key == key);
+            if let Some((lookup, state)) = shared {
+                let (lookup, open, found) = (*lookup, state.open > 0, state.found.clone());
+                if open && let Some(search) = self.searches.get_mut(&id) {
+                    search.lookups.insert(lookup);
+                }
+                for peer in found {
+                    let addresses = dht::known(tools.swarm, peer);
+                    self.dial(tools, id, peer, addresses);
+                }
+            } else if self.lookups.len() < MAX_LOOKUPS {
+                let lookup = self.next();
+                for dht in Dht::BOTH {
+                    tools.routing.find_providers(tools.swarm, dht, &key, lookup);
+                }
+                self.lookups.insert(lookup, Lookup { key, open: 2, found: Vec::new(), finished: None });
+                if let Some(search) = self.searches.get_mut(&id) {
+                    search.lookups.insert(lookup);
+                }
+            }
+        }
+    }
+
+    fn waiting_for(&self, lookup: u64) -> Vec<u64> {
+        self.searches.iter().filter(|(_, search)| search.lookups.contains(&lookup)).map(|(id, _)| *id).collect()
+    }
+
+    /// A look-up found a provider.
+    pub(crate) fn on_provider(
+        &mut self,
+        tools: &mut Tools<'_>,
+        lookup: u64,
+        peer: PeerId,
+        mut addresses: Vec<Multiaddr>,
+    ) {
+        let Some(state) = self.lookups.get_mut(&lookup) else { return };
+        if state.found.contains(&peer) {
+            return;
+        }
+        state.found.push(peer);
+        addresses.retain(|address| self.surroundings.allow(address));
+        addresses.extend(dht::known(tools.swarm, peer));
+        for id in self.waiting_for(lookup) {
+            self.dial(tools, id, peer, addresses.clone());
+        }
+    }
+
+    /// A look-up is over in one of the DHTs.
+    pub(crate) fn on_lookup_over(&mut self, lookup: u64) {
+        let Some(state) = self.lookups.get_mut(&lookup) else { return };
+        state.open = state.open.saturating_sub(1);
+        if state.open == 0 {
+            state.finished = Some(Instant::now());
+            for search in self.searches.values_mut() {
+                search.lookups.remove(&lookup);
+            }
+        }
+    }
+
+    /// A dial for a search ended.
+    pub(crate) fn on_outcome(&mut self, id: u64, about: Option<PeerId>, outcome: Result<PeerId, String>) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        if let Some(peer) = about {
+            search.dialling.remove(&peer);
+        }
+        match outcome {
+            Ok(peer) => self.bitswap.offer_peers(search.session, vec![peer]),
+            Err(error) => tracing::debug!(session = %search.session, error, "a peer does not answer"),
+        }
+    }
+
+    /// Remembers where a peer answered.
+    pub(crate) fn on_connected(&mut self, peer: PeerId, at: &Multiaddr) {
+        let wanted = self.searches.values().any(|search| search.dialling.contains(&peer));
+        if wanted {
+            self.remembered.retain(|(known, _)| *known != peer);
+            self.remembered.push_back((peer, at.clone()));
+            if self.remembered.len() > MAX_REMEMBERED {
+                self.remembered.pop_front();
+            }
+        }
+    }
+
+    /// A peer joined a routing table: what was not found may be found now.
+    pub(crate) fn on_new_peer(&mut self) {
+        for search in self.searches.values_mut() {
+            search.again = true;
+        }
+    }
+
+    /// The last handle of a session is gone.
+    pub(crate) fn session_ended(&mut self, tools: &mut Tools<'_>, session: SessionId) {
+        self.sessions.lock().remove(&session);
+        if let Some(id) = self.by_session.get(&session).copied() {
+            self.close(tools, id);
+        }
+    }
+
+    fn close(&mut self, tools: &mut Tools<'_>, id: u64) {
+        let Some(search) = self.searches.remove(&id) else { return };
+        self.by_session.remove(&search.session);
+        for lookup in search.lookups {
+            if self.waiting_for(lookup).is_empty() {
+                tools.routing.cancel(tools.swarm, lookup);
+                self.lookups.remove(&lookup);
+            }
+        }
+    }
+
+    /// Repeats look-ups where that makes sense, says when nobody is left to ask, and ends searches.
+    pub(crate) fn tick(&mut self, tools: &mut Tools<'_>, now: Instant) {
+        self.lookups.retain(|_, lookup| lookup.finished.is_none_or(|at| now - at < FRESH));
+        for id in self.searches.keys().copied().collect::<Vec<_>>() {
+            let Some(search) = self.searches.get_mut(&id) else { continue };
+            if search.again && search.lookups.is_empty() && now - search.looked > FRESH {
+                self.look_up(tools, id, now);
+                continue;
+            }
+            let alone = tools.swarm.connected_peers().next().is_none() && !tools.peers.any_dialling();
+            let settled = alone || now - search.opened > SETTLE;
+            let busy = !search.lookups.is_empty() || !search.dialling.is_empty() || search.expanding;
+            if settled && !busy && !search.exhausted {
+                search.exhausted = true;
+                for cid in &search.wanted {
+                    self.bitswap.no_more_peers(search.session, *cid);
+                }
+            }
+            if now - search.called > LINGER && !busy {
+                self.close(tools, id);
+            }
+        }
+    }
+}
