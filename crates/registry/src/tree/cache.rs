@@ -32,8 +32,8 @@ pub(super) enum Key {
     Blob(Cid, RepositoryName, Digest),
     /// A subject's referrers below a storage directory.
     Referrers(Cid, RepositoryName, Digest),
-    /// A manifest's bytes under the file's CID, known to have the digest.
-    Verified(Cid, Digest),
+    /// A file's size.
+    Size(Cid),
 }
 
 #[derive(Clone)]
@@ -43,6 +43,7 @@ pub(super) enum Value {
     Manifest(Arc<Manifest>),
     Blob(Blob),
     Referrers(Arc<[Descriptor]>),
+    Size(u64),
 }
 
 /// Two generations: what was used since the last turn, and what was used before it. A turn drops
@@ -135,7 +136,7 @@ impl Shard {
 impl Key {
     fn weight(&self) -> usize {
         match self {
-            Self::Node(_) | Self::Tags(_) => 0,
+            Self::Node(_) | Self::Tags(_) | Self::Size(_) => 0,
             Self::Manifest(_, name, reference) => {
                 name.as_str().len()
                     + match reference {
@@ -146,7 +147,6 @@ impl Key {
             Self::Blob(_, name, digest) | Self::Referrers(_, name, digest) => {
                 name.as_str().len() + digest.as_str().len()
             }
-            Self::Verified(_, digest) => digest.as_str().len(),
         }
     }
 }
@@ -160,6 +160,7 @@ impl Value {
             Self::Manifest(manifest) => manifest.bytes.len() + manifest.media_type.len() + size_of::<Manifest>() + 128,
             Self::Blob(blob) => blob.digest.as_str().len(),
             Self::Referrers(list) => list.iter().map(Descriptor::weight).sum(),
+            Self::Size(_) => 0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::manifest::ManifestError;
 use cidery_core::{CommitError, Digest, FetchError, StoreError};
+use cidery_unixfs::UnixfsError;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -46,6 +47,9 @@ pub enum TreeError {
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A UnixFS node is not what it must be.
+    #[error(transparent)]
+    Unixfs(UnixfsError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,6 +87,16 @@ impl From<ManifestError> for TreeError {
                 Self::TooLarge { what: "the manifest", size, limit: super::MAX_MANIFEST as u64 }
             }
             error => Self::ManifestInvalid(Arc::new(error)),
+        }
+    }
+}
+
+impl From<UnixfsError> for TreeError {
+    fn from(error: UnixfsError) -> Self {
+        match error {
+            UnixfsError::Fetch(error) => Self::Fetch(error),
+            UnixfsError::Store(error) => Self::Store(error),
+            error => Self::Unixfs(error),
         }
     }
 }

@@ -1,14 +1,32 @@
 //! The handle to a namespace's one writer.
 
-use super::{Blob, NodeCache, Snapshot, TreeError};
-use cidery_core::{Blockstore, Bytes, Cid, Digest, Namespace, Reference, RepositoryName, RootStore, Tag};
+use super::{
+    Blob, MAX_MANIFEST, Snapshot, TreeError,
+    commit::{Addition, Edit, Prepared, Target},
+    manifest::Parsed,
+    writer::{self, Command, Done, Shared},
+};
+use crate::hash::Hasher;
+use cidery_core::{Blockstore, Bytes, Cid, Digest, Link, Namespace, Reference, RepositoryName, RootStore, Tag};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
+
+/// Commits that wait for the writer; further callers wait to wait.
+const QUEUE: usize = 256;
+
+/// Manifests above this are hashed and parsed on a blocking thread.
+const INLINE: usize = 64 << 10;
 
 /// The handle to the one writer of an owned namespace; clones share it. The writer stops when the
 /// last handle is dropped.
 #[derive(Clone)]
-pub struct Tree;
+pub struct Tree {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+}
 
 /// A manifest to put into a repository.
 #[derive(Debug, Clone)]
@@ -69,67 +87,164 @@ pub struct ImageManifest {
 }
 
 impl Tree {
-    /// Opens a namespace: its root and its unfolded links come from `roots`.
+    /// Opens a namespace, and starts its writer on the current runtime. Root and unfolded links
+    /// come from `roots`. One handle (and its clones) at a time is to write to a namespace.
+    ///
+    /// # Errors
+    /// [`TreeError::Store`] if the journal cannot be read.
     pub async fn open(
-        _namespace: Namespace,
-        _blocks: Arc<dyn Blockstore>,
-        _roots: Arc<dyn RootStore>,
+        namespace: Namespace,
+        blocks: Arc<dyn Blockstore>,
+        roots: Arc<dyn RootStore>,
     ) -> Result<Self, TreeError> {
-        Err(TreeError::Closed)
+        let shared = Arc::new(on_thread(move || Shared::load(namespace, blocks, roots)).await??);
+        let (queue, commands) = mpsc::channel(QUEUE);
+        tokio::spawn(writer::run(shared.clone(), commands));
+        Ok(Self { shared, queue })
     }
 
-    /// The current state: the root, and the links that are not yet part of it.
+    /// The namespace it writes.
+    pub fn namespace(&self) -> &Namespace {
+        &self.shared.namespace
+    }
+
+    /// The current state: the root, and the links that are not yet part of it. Cheap.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::foreign(unreachable(), Cid::default(), &[], Arc::new(NodeCache::default()))
+        let state = self.shared.state.read();
+        Snapshot::owned(state.view.clone(), state.overlay.clone())
     }
 
-    /// Links a stored blob into a repository. Durable on return; no root is made.
-    pub async fn link_blob(&self, _repository: &RepositoryName, _blob: &Blob) -> Result<(), TreeError> {
-        Err(TreeError::Closed)
+    /// Links a stored blob into a repository. Durable on return, with the blob's blocks; no root is
+    /// made. The caller vouches that the blob is complete and has its digest.
+    pub async fn link_blob(&self, repository: &RepositoryName, blob: &Blob) -> Result<(), TreeError> {
+        let (shared, repository, blob) = (self.shared.clone(), repository.clone(), blob.clone());
+        on_thread(move || {
+            let Blob { digest, cid, size } = blob.clone();
+            let namespace = shared.namespace.clone();
+            shared.roots.link(&Link { namespace, repository: repository.clone(), digest, cid, size })?;
+            // Here and not after the await: a caller who goes away must not part the two.
+            shared.state.write().overlay.insert(&repository, blob);
+            Ok(())
+        })
+        .await?
     }
 
     /// [`Tree::push`] with one reference.
     pub async fn put_manifest(
         &self,
-        _repository: &RepositoryName,
-        _reference: &Reference,
-        _media_type: Option<&str>,
-        _bytes: Bytes,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: Option<&str>,
+        bytes: Bytes,
     ) -> Result<Put, TreeError> {
-        Err(TreeError::Closed)
+        let media_type = media_type.map(str::to_owned);
+        let push =
+            Push { reference: reference.clone(), tags: Vec::new(), media_type, bytes, missing: Missing::default() };
+        self.push(repository, push).await
     }
 
-    /// Commits a manifest, its tags, and the repository's links. Durable on return.
-    pub async fn push(&self, _repository: &RepositoryName, _push: Push) -> Result<Put, TreeError> {
-        Err(TreeError::Closed)
+    /// Commits a manifest and its tags, and folds in the repository's links. Durable on return.
+    ///
+    /// # Errors
+    /// [`TreeError::TooLarge`], [`TreeError::ManifestInvalid`], [`TreeError::DigestMismatch`],
+    /// [`TreeError::ManifestBlobUnknown`]; [`TreeError::Store`] if it could not be made durable.
+    pub async fn push(&self, repository: &RepositoryName, push: Push) -> Result<Put, TreeError> {
+        let Push { reference, mut tags, media_type, bytes, missing } = push;
+        let digest = match reference {
+            Reference::Digest(digest) => Some(digest),
+            Reference::Tag(tag) => {
+                tags.insert(0, tag);
+                None
+            }
+        };
+        let prepared = if bytes.len() <= INLINE {
+            prepare(digest, media_type.as_deref(), bytes)?
+        } else {
+            on_thread(move || prepare(digest, media_type.as_deref(), bytes)).await??
+        };
+        let digest = prepared.digest.clone();
+        let subject = prepared.parsed.subject.as_ref().map(|subject| subject.digest.clone());
+        let tags = tags.into_iter().map(|tag| (tag, digest.clone())).collect();
+        let image = Addition { blobs: Vec::new(), manifests: vec![prepared], tags };
+        let root = self.add(repository, image, missing).await?;
+        Ok(Put { digest, subject, root })
     }
 
-    /// Links an image whose blobs are stored already, in one commit. Gives the root.
-    pub async fn adopt(&self, _repository: &RepositoryName, _image: Image) -> Result<Cid, TreeError> {
-        Err(TreeError::Closed)
+    /// Links an image whose blobs are stored already, in one commit; gives the root. Durable on
+    /// return. Whatever its manifests refer to must be part of it, or of the repository.
+    ///
+    /// # Errors
+    /// As [`Tree::push`].
+    pub async fn adopt(&self, repository: &RepositoryName, image: Image) -> Result<Cid, TreeError> {
+        let Image { blobs, manifests, tags } = image;
+        let prepare_all = move || -> Result<_, TreeError> {
+            let each = |ImageManifest { digest, media_type, bytes }: ImageManifest| {
+                prepare(Some(digest), media_type.as_deref(), bytes)
+            };
+            manifests.into_iter().map(each).collect()
+        };
+        let manifests = on_thread(prepare_all).await??;
+        self.add(repository, Addition { blobs, manifests, tags }, Missing::Refuse).await
     }
 
-    /// Removes a tag; `false` if there is none. Its manifest stays.
-    pub async fn delete_tag(&self, _repository: &RepositoryName, _tag: &Tag) -> Result<bool, TreeError> {
-        Err(TreeError::Closed)
+    /// Removes a tag; `false` if there is none. Its manifest stays. Durable on return, like all deletes.
+    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, TreeError> {
+        self.delete(repository, Target::Tag(tag.clone())).await
     }
 
-    /// Removes a manifest and the tags that stand for it; `false` if there is none.
-    pub async fn delete_manifest(&self, _repository: &RepositoryName, _digest: &Digest) -> Result<bool, TreeError> {
-        Err(TreeError::Closed)
+    /// Removes a manifest and the tags that stand for it; `false` if there is none. Its blobs stay.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        self.delete(repository, Target::Manifest(digest.clone())).await
     }
 
-    /// Removes a blob from a repository; `false` if it is not there.
-    pub async fn delete_blob(&self, _repository: &RepositoryName, _digest: &Digest) -> Result<bool, TreeError> {
-        Err(TreeError::Closed)
+    /// Removes a blob from a repository, be it only journalled; `false` if it is not there.
+    pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        self.delete(repository, Target::Blob(digest.clone())).await
     }
 
     /// The current root, and every later one.
     pub fn roots(&self) -> watch::Receiver<Option<Cid>> {
-        watch::channel(None).1
+        self.shared.current.subscribe()
+    }
+
+    async fn add(&self, repository: &RepositoryName, image: Addition, missing: Missing) -> Result<Cid, TreeError> {
+        let done = self.send(Edit::Add { repository: repository.clone(), image, missing }).await?;
+        match done.root {
+            Some(root) => Ok(root),
+            // Only an empty image leaves an empty namespace as it is.
+            None => Err(TreeError::malformed("/", "there is nothing to add")),
+        }
+    }
+
+    async fn delete(&self, repository: &RepositoryName, what: Target) -> Result<bool, TreeError> {
+        Ok(self.send(Edit::Delete { repository: repository.clone(), what }).await?.existed)
+    }
+
+    async fn send(&self, edit: Edit) -> Result<Done, TreeError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Command { edit, reply }).await.map_err(|_| TreeError::Closed)?;
+        answer.await.map_err(|_| TreeError::Closed)?
     }
 }
 
-fn unreachable() -> Arc<dyn cidery_core::Fetcher> {
-    Arc::new(cidery_core::ports::LocalFetcher(Arc::new(cidery_core::memory::MemoryStore::new())))
+/// Checks a manifest by itself: size, digest, form.
+fn prepare(digest: Option<Digest>, media_type: Option<&str>, bytes: Bytes) -> Result<Prepared, TreeError> {
+    if bytes.len() > MAX_MANIFEST {
+        return Err(TreeError::TooLarge { what: "the manifest", size: bytes.len() as u64, limit: MAX_MANIFEST as u64 });
+    }
+    let mut hasher = digest.as_ref().map_or_else(Hasher::sha256, Hasher::like);
+    hasher.update(&bytes);
+    let actual = hasher.finish();
+    if let Some(expected) = digest
+        && expected != actual
+    {
+        return Err(TreeError::DigestMismatch { expected, actual });
+    }
+    let parsed = Parsed::pushed(media_type, &bytes)?;
+    Ok(Prepared { digest: actual, bytes, parsed })
+}
+
+/// Blocking work. It fails by itself only when the runtime stops, or the store panicked (which is reported).
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TreeError> {
+    spawn_blocking(work).await.map_err(|_| TreeError::Closed)
 }

@@ -17,12 +17,21 @@
 //! [`TreeError::Malformed`], and nothing is read that was not bounded first.
 
 mod cache;
+mod commit;
+mod delete;
 mod error;
+mod fetch;
+mod handle;
 pub mod layout;
 pub mod manifest;
-
-mod handle;
+mod overlay;
+mod pending;
+mod reader;
+mod referrers;
+mod repositories;
 mod snapshot;
+mod view;
+mod writer;
 
 pub use cache::NodeCache;
 pub use error::TreeError;

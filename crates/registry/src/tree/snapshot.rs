@@ -1,68 +1,92 @@
 //! Immutable reads over one root.
 
-use super::{Blob, Descriptor, Manifest, NodeCache, TreeError};
+use super::{
+    Blob, Descriptor, Manifest, NodeCache, TreeError, fetch::Cached, overlay::Overlay, reader::Reader, view::View,
+};
 use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName, Tag};
 use std::sync::Arc;
 
-/// One root of a registry, owned or foreign; clones share it.
+/// One root of a registry, owned or foreign, and the links that are not yet part of it; clones
+/// share it.
 #[derive(Clone)]
-pub struct Snapshot;
+pub struct Snapshot {
+    view: Arc<View>,
+    overlay: Overlay,
+}
 
 impl Snapshot {
     /// Somebody else's registry: the storage directory is at `path` below `root`, or below that at
     /// `docker/registry/v2` or one of the places where people add a stock registry's directory.
     ///
-    /// `cache` must only be shared by readers that may see the same blocks.
-    pub fn foreign(_fetcher: Arc<dyn Fetcher>, _root: Cid, _path: &[String], _cache: Arc<NodeCache>) -> Self {
-        Self
+    /// `cache` must only be shared by readers that may see the same blocks: it answers without
+    /// asking the fetcher again.
+    pub fn foreign(fetcher: Arc<dyn Fetcher>, root: Cid, path: &[String], cache: Arc<NodeCache>) -> Self {
+        let fetcher = Arc::new(Cached { inner: fetcher, cache: cache.clone() });
+        let reader = Reader { fetcher, cache, blocks: None };
+        Self { view: Arc::new(View::foreign(reader, root, path)), overlay: Overlay::default() }
+    }
+
+    pub(super) fn owned(view: Arc<View>, overlay: Overlay) -> Self {
+        Self { view, overlay }
     }
 
     /// The root; `None` for a namespace without commits.
     pub fn root(&self) -> Option<Cid> {
-        None
+        self.view.root
     }
 
-    /// Repositories after `after`, in byte order of their names, at most `limit`.
-    pub async fn repositories(&self, _after: Option<&str>, _limit: usize) -> Result<Vec<RepositoryName>, TreeError> {
-        Err(TreeError::Closed)
+    /// Repositories after `after`, in byte order of their names, at most `limit`. One whose first
+    /// push is not complete is not among them.
+    pub async fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, TreeError> {
+        self.view.repositories(after, limit).await
     }
 
     /// Tags after `after`, in byte order, at most `limit`; `None` if there is no such repository.
     pub async fn tags(
         &self,
-        _repository: &RepositoryName,
-        _after: Option<&str>,
-        _limit: usize,
+        repository: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
     ) -> Result<Option<Vec<Tag>>, TreeError> {
-        Err(TreeError::Closed)
+        let Some(tags) = self.view.tags(repository).await? else {
+            return Ok(self.exists(repository).await?.then(Vec::new));
+        };
+        let start = after.map_or(0, |after| tags.partition_point(|tag| tag.as_str() <= after));
+        Ok(Some(tags[start..].iter().take(limit).cloned().collect()))
     }
 
     /// A manifest by tag or digest. Its bytes were checked against its digest.
     pub async fn manifest(
         &self,
-        _repository: &RepositoryName,
-        _reference: &Reference,
+        repository: &RepositoryName,
+        reference: &Reference,
     ) -> Result<Option<Arc<Manifest>>, TreeError> {
-        Err(TreeError::Closed)
+        self.view.manifest(repository, reference).await
     }
 
     /// Where a blob's file is, and its size. The file's bytes were not checked against the digest.
-    pub async fn blob(&self, _repository: &RepositoryName, _digest: &Digest) -> Result<Option<Blob>, TreeError> {
-        Err(TreeError::Closed)
+    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>, TreeError> {
+        match self.overlay.get(repository, digest) {
+            Some(blob) => Ok(Some(blob.clone())),
+            None => self.view.blob(repository, digest).await,
+        }
     }
 
-    /// The manifests whose subject is `subject`, in order of their digests.
+    /// The manifests whose subject is `subject`, in order of their digests; with `artifact_type`
+    /// only those of that type.
     pub async fn referrers(
         &self,
-        _repository: &RepositoryName,
-        _subject: &Digest,
-        _artifact_type: Option<&str>,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, TreeError> {
-        Err(TreeError::Closed)
+        let all = self.view.referrers(repository, subject).await?;
+        let wanted = |found: &&Descriptor| artifact_type.is_none() || found.artifact_type.as_deref() == artifact_type;
+        Ok(all.iter().filter(wanted).cloned().collect())
     }
 
-    /// Whether there is such a repository.
-    pub async fn exists(&self, _repository: &RepositoryName) -> Result<bool, TreeError> {
-        Err(TreeError::Closed)
+    /// Whether there is such a repository, be it that only blobs were pushed to it so far.
+    pub async fn exists(&self, repository: &RepositoryName) -> Result<bool, TreeError> {
+        Ok(self.overlay.has(repository) || self.view.exists(repository).await?)
     }
 }

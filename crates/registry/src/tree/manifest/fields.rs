@@ -24,20 +24,11 @@ pub(super) struct Fields {
     pub subject: Option<Descriptor>,
     pub annotations: Option<BTreeMap<String, String>>,
     /// `manifests` is there, be it `null`: an empty index as Go writes it.
-    index_like: bool,
+    pub index_like: bool,
 }
 
-const KNOWN: [&str; 9] = [
-    "schemaVersion",
-    "mediaType",
-    "artifactType",
-    "config",
-    "layers",
-    "blobs",
-    "manifests",
-    "subject",
-    "annotations",
-];
+const KNOWN: [&str; 9] =
+    ["schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"];
 
 impl Fields {
     /// The media type that the bytes say themselves: declared, or told by their shape.

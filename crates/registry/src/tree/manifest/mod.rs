@@ -109,7 +109,10 @@ impl Parsed {
     /// [`ManifestError`] if it is too large, cannot be read, contradicts itself or its header, or
     /// lacks what its type requires.
     pub fn pushed(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ManifestError> {
-        let fields = read(bytes)?;
+        let fields = match read(bytes) {
+            Err(ManifestError::Json(error)) => read_unknown(content_type, bytes).ok_or(ManifestError::Json(error))?,
+            fields => fields?,
+        };
         let sent = content_type.map(media_type::essence).filter(|sent| !sent.is_empty());
         if fields.schema_version == Some(1) || sent.is_some_and(media_type::is_schema1) {
             return Err(ManifestError::Schema1);
@@ -189,6 +192,21 @@ fn read(bytes: &[u8]) -> Result<Fields, ManifestError> {
         return Err(ManifestError::TooLarge { size: bytes.len() as u64 });
     }
     serde_json::from_slice(bytes).map_err(ManifestError::Json)
+}
+
+/// A manifest of an unknown type may use the known names for something else: then it refers to nothing.
+fn read_unknown(content_type: Option<&str>, bytes: &[u8]) -> Option<Fields> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let sent = media_type::essence(content_type?);
+    if media_type::kind(sent) != Kind::Other || media_type::is_generic(sent) || media_type::is_schema1(sent) {
+        return None;
+    }
+    let Typed { media_type } = serde_json::from_slice(bytes).ok()?;
+    Some(Fields { media_type, ..Fields::default() })
 }
 
 #[cfg(test)]

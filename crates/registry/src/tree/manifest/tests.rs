@@ -119,7 +119,9 @@ fn sizes_and_depth_are_bounded() {
     let over = Parsed::pushed(None, &padded(MAX_MANIFEST + 1));
     assert!(matches!(over, Err(ManifestError::TooLarge { size }) if size == MAX_MANIFEST as u64 + 1));
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
-    assert!(Parsed::pushed(Some("a/b"), deep.as_bytes()).is_err(), "and the stack holds");
+    assert!(Parsed::pushed(Some("a/b"), deep.as_bytes()).is_ok(), "passed over, and the stack holds");
+    let deep = deep.replacen('x', "config", 1);
+    assert!(matches!(Parsed::pushed(Some("a/b"), deep.as_bytes()), Err(ManifestError::Json(_))));
 }
 
 #[test]

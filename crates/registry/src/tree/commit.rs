@@ -1,0 +1,208 @@
+//! The changes of one commit, member by member, over the root they start from.
+//!
+//! Everything here runs on a blocking thread over the local store, where no future waits for anyone.
+
+use super::{
+    Blob, Missing, NodeCache, TreeError,
+    layout::{self, Path},
+    manifest::Parsed,
+    overlay::Overlay,
+    pending::{Pending, from_root},
+    reader::Reader,
+};
+use cidery_core::{
+    Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Link, Namespace, Origin, RepositoryName,
+    StoreError, Tag, codec,
+};
+use cidery_unixfs::FileBuilder;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A manifest that was checked as far as it goes by itself.
+pub(super) struct Prepared {
+    pub digest: Digest,
+    pub bytes: Bytes,
+    pub parsed: Parsed,
+}
+
+/// What one member of a group wants.
+pub(super) enum Edit {
+    /// Links blobs, manifests and tags into a repository, and folds in its journalled links.
+    Add { repository: RepositoryName, image: Addition, missing: Missing },
+    /// Removes a tag, a manifest or a blob.
+    Delete { repository: RepositoryName, what: Target },
+}
+
+/// What is added to a repository.
+pub(super) struct Addition {
+    pub blobs: Vec<Blob>,
+    pub manifests: Vec<Prepared>,
+    pub tags: Vec<(Tag, Digest)>,
+}
+
+/// What is deleted.
+pub(super) enum Target {
+    Tag(Tag),
+    Manifest(Digest),
+    Blob(Digest),
+}
+
+/// A commit under way.
+pub(super) struct Work {
+    pub(super) namespace: Namespace,
+    pub(super) reader: Reader,
+    pub(super) root: Option<Cid>,
+    pub(super) pending: Pending,
+    /// The links that this commit leaves in the journal.
+    pub(super) overlay: Overlay,
+    /// The links that it takes out of it.
+    pub(super) settled: Vec<Link>,
+    out: StoreWriter,
+}
+
+impl Work {
+    pub fn new(
+        namespace: Namespace,
+        reader: Reader,
+        blocks: Arc<dyn Blockstore>,
+        root: Option<Cid>,
+        overlay: Overlay,
+    ) -> Self {
+        let out = StoreWriter { blocks, cache: reader.cache.clone() };
+        Self { namespace, reader, root, pending: Pending::default(), overlay, settled: Vec::new(), out }
+    }
+
+    /// Makes what is pending the root. An error concerns every member since the last flush.
+    pub async fn flush(&mut self) -> Result<(), TreeError> {
+        if !self.pending.is_empty() {
+            let changes = std::mem::take(&mut self.pending).write(&mut self.out)?;
+            let entry = cidery_unixfs::edit(&*self.reader.fetcher, self.root.as_ref(), changes, &mut self.out).await?;
+            self.root = Some(entry.cid);
+        }
+        Ok(())
+    }
+
+    /// Adds to a repository. After an error nothing of it is pending.
+    pub async fn add(
+        &mut self,
+        repository: &RepositoryName,
+        image: &Addition,
+        missing: Missing,
+    ) -> Result<(), TreeError> {
+        let mut adding = Pending::default();
+        for Prepared { digest, parsed, .. } in &image.manifests {
+            adding.put_link(layout::revision_link(repository, digest), digest);
+            let media_type = layout::revision_media_type(repository, digest);
+            if parsed.keeps_media_type() {
+                adding.put_small(media_type, parsed.media_type.as_bytes());
+            } else if self.has(&adding, &media_type).await? {
+                adding.remove(media_type);
+            }
+            if let Some(subject) = &parsed.subject {
+                adding.put_link(layout::referrer_link(repository, &subject.digest, digest), digest);
+            }
+        }
+        for (tag, digest) in &image.tags {
+            adding.put_link(layout::tag_current(repository, tag), digest);
+            adding.put_link(layout::tag_index_link(repository, tag, digest), digest);
+        }
+        let journalled: Vec<Blob> = self.overlay.of(repository).cloned().collect();
+        for blob in image.blobs.iter().chain(&journalled) {
+            adding.put(layout::blob_data(&blob.digest), blob.cid, self.total_size(blob).await?);
+            adding.put_link(layout::layer_link(repository, &blob.digest), &blob.digest);
+        }
+        self.check(repository, image, missing, &adding).await?;
+        for Prepared { digest, bytes, .. } in &image.manifests {
+            let mut file = FileBuilder::new();
+            file.write(bytes, &mut self.out)?;
+            let file = file.finish(&mut self.out)?;
+            adding.put(layout::blob_data(digest), file.cid, file.tsize);
+        }
+        self.pending.append(adding);
+        for blob in journalled {
+            self.settle(repository, &blob);
+        }
+        Ok(())
+    }
+
+    /// Whether everything is there that is referred to.
+    async fn check(
+        &self,
+        repository: &RepositoryName,
+        image: &Addition,
+        missing: Missing,
+        adding: &Pending,
+    ) -> Result<(), TreeError> {
+        let mut unknown = BTreeSet::new();
+        for (_, digest) in &image.tags {
+            if !self.has(adding, &layout::revision_link(repository, digest)).await? {
+                unknown.insert(digest);
+            }
+        }
+        if missing == Missing::Refuse {
+            for Prepared { parsed, .. } in &image.manifests {
+                for blob in parsed.required_blobs() {
+                    if !self.has(adding, &layout::layer_link(repository, &blob.digest)).await? {
+                        unknown.insert(&blob.digest);
+                    }
+                }
+                for child in &parsed.manifests {
+                    // An index may hold artifacts that were pushed as blobs.
+                    if !self.has(adding, &layout::revision_link(repository, &child.digest)).await?
+                        && !self.has(adding, &layout::layer_link(repository, &child.digest)).await?
+                    {
+                        unknown.insert(&child.digest);
+                    }
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(TreeError::ManifestBlobUnknown { digests: unknown.into_iter().cloned().collect() })
+    }
+
+    /// Whether a path is there, with the changes that are being collected and those that are pending.
+    async fn has(&self, adding: &Pending, path: &Path) -> Result<bool, TreeError> {
+        if let Some(known) = adding.has(path).or_else(|| self.pending.has(path)) {
+            return Ok(known);
+        }
+        let Some(root) = self.root else { return Ok(false) };
+        Ok(self.reader.find(&root, &from_root(path.clone())).await?.is_some())
+    }
+
+    /// Bytes of all blocks of a blob's file.
+    async fn total_size(&self, blob: &Blob) -> Result<u64, TreeError> {
+        if blob.cid.codec() == codec::RAW {
+            return Ok(blob.size);
+        }
+        let entry = self.reader.find(&blob.cid, &[]).await?;
+        // The empty path always leads somewhere.
+        Ok(entry.ok_or(FetchError::NotFound(blob.cid))?.tsize)
+    }
+
+    /// A link that need not be journalled any more.
+    pub(super) fn settle(&mut self, repository: &RepositoryName, blob: &Blob) {
+        self.overlay.remove(repository, &blob.digest);
+        self.settled.push(Link {
+            namespace: self.namespace.clone(),
+            repository: repository.clone(),
+            digest: blob.digest.clone(),
+            cid: blob.cid,
+            size: blob.size,
+        });
+    }
+}
+
+/// Puts new nodes into the store, and into the cache that the next commit reads through.
+struct StoreWriter {
+    blocks: Arc<dyn Blockstore>,
+    cache: Arc<NodeCache>,
+}
+
+impl BlockWriter for StoreWriter {
+    fn put(&mut self, block: &Block) -> Result<(), StoreError> {
+        self.blocks.put(block, Origin::Pushed)?;
+        self.cache.insert_node(block.cid(), block.data());
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Taking links out of a root, and what nothing links to any more.
+
+use super::{
+    TreeError,
+    commit::{Target, Work},
+    layout::{self, LINK},
+    manifest::Parsed,
+    reader::link_cid,
+    view::View,
+};
+use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag, codec};
+use cidery_unixfs::Entry;
+
+impl Work {
+    /// Deletes from the root; nothing may be pending. `false` if there is no such thing. After an
+    /// error everything is as before.
+    pub async fn delete(&mut self, repository: &RepositoryName, what: &Target) -> Result<bool, TreeError> {
+        let before = (self.root, self.overlay.clone(), self.settled.len());
+        let deleted = match what {
+            Target::Tag(tag) => self.delete_tag(repository, tag).await,
+            Target::Manifest(digest) => self.delete_manifest(repository, digest).await,
+            Target::Blob(digest) => self.delete_blob(repository, digest).await,
+        };
+        if deleted.is_err() {
+            (self.root, self.overlay) = (before.0, before.1);
+            self.settled.truncate(before.2);
+            self.pending = Default::default();
+        }
+        deleted
+    }
+
+    fn view(&self) -> View {
+        View::owned(self.reader.clone(), self.root)
+    }
+
+    async fn delete_tag(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<bool, TreeError> {
+        let Some(storage) = self.view().storage().await? else { return Ok(false) };
+        let path = layout::tag(repository, tag);
+        if self.reader.find(&storage, &path).await?.is_none() {
+            return Ok(false);
+        }
+        self.pending.remove(path);
+        self.flush().await?;
+        Ok(true)
+    }
+
+    async fn delete_manifest(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        let view = self.view();
+        let Some(storage) = view.storage().await? else { return Ok(false) };
+        let path = layout::revision(repository, digest);
+        if self.reader.find(&storage, &path).await?.is_none() {
+            return Ok(false);
+        }
+        self.pending.remove(path);
+        self.untag(&storage, repository, digest).await?;
+        // A manifest that cannot be read any more can be deleted; the link it may leave in the slot
+        // of its subject leads nowhere, and is passed over.
+        let manifest = view.manifest(repository, &Reference::Digest(digest.clone())).await.ok().flatten();
+        if let Some(subject) = manifest.and_then(|manifest| Parsed::stored(&manifest)?.subject) {
+            self.pending.remove(layout::referrer_link(repository, &subject.digest, digest));
+        }
+        self.flush().await?;
+        self.drop_unlinked(digest).await?;
+        Ok(true)
+    }
+
+    /// Removes the tags that stand for a manifest, and the notes that others once did.
+    async fn untag(&mut self, storage: &Cid, repository: &RepositoryName, digest: &Digest) -> Result<(), TreeError> {
+        let Some(tags) = self.reader.find(storage, &layout::tags(repository)).await? else { return Ok(()) };
+        for Entry { name, cid, .. } in self.reader.list(&tags.cid).await? {
+            let Ok(tag) = Tag::try_from(name) else { continue };
+            let current = ["current".to_owned(), LINK.to_owned()];
+            let is_current = match self.reader.find(&cid, &current).await? {
+                Some(entry) if entry.cid.codec() == codec::RAW => entry.cid == link_cid(digest),
+                Some(_) => self.reader.link(&cid, &current).await?.as_ref() == Some(digest),
+                None => false,
+            };
+            let index = ["index".to_owned(), digest.algorithm().to_owned(), digest.hex().to_owned()];
+            if is_current {
+                self.pending.remove(layout::tag(repository, &tag));
+            } else if self.reader.find(&cid, &index).await?.is_some() {
+                self.pending.remove(layout::tag_index(repository, &tag, digest));
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_blob(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        let journalled = self.overlay.get(repository, digest).cloned();
+        if let Some(blob) = &journalled {
+            self.settle(repository, blob);
+        }
+        let path = layout::layer(repository, digest);
+        let linked = match self.view().storage().await? {
+            Some(storage) => self.reader.find(&storage, &path).await?.is_some(),
+            None => false,
+        };
+        if linked {
+            self.pending.remove(path);
+            self.flush().await?;
+            self.drop_unlinked(digest).await?;
+        }
+        Ok(linked || journalled.is_some())
+    }
+
+    /// Removes a blob that no repository links any more.
+    async fn drop_unlinked(&mut self, digest: &Digest) -> Result<(), TreeError> {
+        if !self.view().is_linked(digest).await? {
+            self.pending.remove(layout::blob(digest));
+            self.flush().await?;
+        }
+        Ok(())
+    }
+}

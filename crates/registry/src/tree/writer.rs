@@ -1,0 +1,186 @@
+//! The one writer of a namespace: a task that makes all commits that wait together, as one root.
+
+use super::{
+    NodeCache, TreeError,
+    commit::{Edit, Work},
+    fetch::{Cached, Local},
+    overlay::Overlay,
+    reader::Reader,
+    view::View,
+};
+use cidery_core::{Blockstore, Cid, CommitError, Link, Namespace, RootStore, ports::LocalFetcher};
+use futures::executor::block_on;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Commits that are made together at most.
+const MAX_GROUP: usize = 256;
+
+/// Tries against a root that others replace at the same time.
+const MAX_TRIES: usize = 4;
+
+/// A member of a group, and who waits for it.
+pub(super) struct Command {
+    pub edit: Edit,
+    pub reply: oneshot::Sender<Result<Done, TreeError>>,
+}
+
+/// What became of a member: the root after it, and whether what it deletes was there.
+pub(super) struct Done {
+    pub root: Option<Cid>,
+    pub existed: bool,
+}
+
+/// What the handles of a namespace, and its writer, share.
+pub(super) struct Shared {
+    pub namespace: Namespace,
+    pub blocks: Arc<dyn Blockstore>,
+    pub roots: Arc<dyn RootStore>,
+    pub cache: Arc<NodeCache>,
+    pub state: RwLock<State>,
+    pub current: watch::Sender<Option<Cid>>,
+}
+
+/// The namespace as it is now. The two change together.
+pub(super) struct State {
+    pub view: Arc<View>,
+    pub overlay: Overlay,
+}
+
+/// Runs until the last handle is gone and the queue is empty.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Command>) {
+    let mut group = Vec::new();
+    while queue.recv_many(&mut group, MAX_GROUP).await > 0 {
+        // Whoever went away before his turn wants nothing any more.
+        let members: Vec<Command> = group.drain(..).filter(|member: &Command| !member.reply.is_closed()).collect();
+        let shared = shared.clone();
+        if tokio::task::spawn_blocking(move || shared.commit_together(members)).await.is_err() {
+            // The panic was reported where it happened, and those who wait learn that nobody will answer.
+            tracing::error!("a commit was abandoned");
+        }
+    }
+}
+
+impl Shared {
+    /// Reads the journal. Blocking.
+    pub fn load(
+        namespace: Namespace,
+        blocks: Arc<dyn Blockstore>,
+        roots: Arc<dyn RootStore>,
+    ) -> Result<Self, TreeError> {
+        let root = roots.state(&namespace)?.root.map(|entry| entry.cid);
+        let mut overlay = Overlay::default();
+        for Link { repository, digest, cid, size, .. } in roots.links(&namespace)? {
+            overlay.insert(&repository, super::Blob { digest, cid, size });
+        }
+        let cache = Arc::new(NodeCache::default());
+        let view = Arc::new(view(&blocks, &cache, root));
+        let state = RwLock::new(State { view, overlay });
+        Ok(Self { namespace, blocks, roots, cache, state, current: watch::Sender::new(root) })
+    }
+
+    /// Commits a group, and answers each member. Blocking.
+    fn commit_together(&self, members: Vec<Command>) {
+        let (edits, replies): (Vec<_>, Vec<_>) = members.into_iter().map(|member| (member.edit, member.reply)).unzip();
+        let results = match self.commit(&edits) {
+            Ok(results) => results,
+            // Perhaps one member meets a damaged part of the tree: it must not fail the others.
+            Err(TreeError::Unixfs(_) | TreeError::Fetch(_) | TreeError::Malformed { .. }) if edits.len() > 1 => {
+                let alone = |edit| self.commit(std::slice::from_ref(edit));
+                let one =
+                    |result: Result<Vec<_>, _>| result.and_then(|mut one| one.pop().unwrap_or(Err(TreeError::Closed)));
+                edits.iter().map(|edit| one(alone(edit))).collect()
+            }
+            Err(error) => edits.iter().map(|_| Err(error.clone())).collect(),
+        };
+        for (reply, result) in replies.into_iter().zip(results) {
+            // Whoever went away meanwhile does not hear that it is done.
+            let _ = reply.send(result);
+        }
+    }
+
+    /// One root for all edits. The outer error concerns all of them.
+    fn commit(&self, edits: &[Edit]) -> Result<Vec<Result<Done, TreeError>>, TreeError> {
+        let mut tries = 0;
+        loop {
+            let (root, overlay) = {
+                let state = self.state.read();
+                (state.view.root, state.overlay.clone())
+            };
+            let reader = self.reader_on_thread();
+            let mut work = Work::new(self.namespace.clone(), reader, self.blocks.clone(), root, overlay);
+            let results = block_on(apply(&mut work, edits))?;
+            match self.replace(root, &work) {
+                Err(CommitError::Conflict { current, .. }) if tries < MAX_TRIES => {
+                    tries += 1;
+                    self.become_root(current, &[]);
+                }
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    let root = work.root;
+                    let done = |result: Result<bool, TreeError>| result.map(|existed| Done { root, existed });
+                    return Ok(results.into_iter().map(done).collect());
+                }
+            }
+        }
+    }
+
+    /// Makes a commit's outcome durable, then visible.
+    fn replace(&self, before: Option<Cid>, work: &Work) -> Result<(), CommitError> {
+        match work.root {
+            Some(root) if work.root != before => {
+                self.roots.commit(&self.namespace, before, root, &work.settled)?;
+            }
+            // Nothing new, e.g. an image that was pushed again.
+            _ => {
+                for link in &work.settled {
+                    self.roots.unlink(link)?;
+                }
+            }
+        }
+        self.become_root(work.root, &work.settled);
+        Ok(())
+    }
+
+    fn become_root(&self, root: Option<Cid>, settled: &[Link]) {
+        let mut state = self.state.write();
+        for link in settled {
+            state.overlay.remove(&link.repository, &link.digest);
+        }
+        if state.view.root != root {
+            state.view = Arc::new(view(&self.blocks, &self.cache, root));
+            drop(state);
+            self.current.send_replace(root);
+        }
+    }
+
+    /// Reads for a blocking thread.
+    fn reader_on_thread(&self) -> Reader {
+        let fetcher = Arc::new(Local { blocks: self.blocks.clone(), cache: self.cache.clone() });
+        Reader { fetcher, cache: self.cache.clone(), blocks: None }
+    }
+}
+
+async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeError>>, TreeError> {
+    let mut results = Vec::with_capacity(edits.len());
+    for edit in edits {
+        results.push(match edit {
+            Edit::Add { repository, image, missing } => work.add(repository, image, *missing).await.map(|()| true),
+            Edit::Delete { repository, what } => {
+                // What is deleted is looked for in a root, so the members before get theirs.
+                work.flush().await?;
+                work.delete(repository, what).await
+            }
+        });
+    }
+    work.flush().await?;
+    Ok(results)
+}
+
+/// Reads for async tasks.
+fn view(blocks: &Arc<dyn Blockstore>, cache: &Arc<NodeCache>, root: Option<Cid>) -> View {
+    let inner = Arc::new(LocalFetcher(blocks.clone()));
+    let fetcher = Arc::new(Cached { inner, cache: cache.clone() });
+    View::owned(Reader { fetcher, cache: cache.clone(), blocks: Some(blocks.clone()) }, root)
+}
