@@ -188,6 +188,7 @@ fn scope6(ip: Ipv6Addr) -> Scope {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -109,6 +109,17 @@ async fn a_silent_server_costs_bounded_time() {
 }
 
 #[tokio::test]
+async fn a_lost_packet_fails_nothing() {
+    let server = Responder::new([
+        ("_dnslink.example.com", Reply::AfterLoss(2, Box::new(txt([to_root()])))),
+        ("example.com", Reply::AfterLoss(1, Box::new(txt([format!("ipfsnode={}", hint(1))])))),
+    ])
+    .await;
+    let resolved = naming(server.address).resolve(&domain("example.com")).await.unwrap();
+    assert_eq!(resolved, found(ROOT, &[], &[hint(1)]));
+}
+
+#[tokio::test]
 async fn a_silent_apex_neither_fails_nor_blocks_and_is_asked_again_soon() {
     let server = Responder::new([("_dnslink.example.com", txt([to_root()])), ("example.com", Reply::Silence)]).await;
     let started = Instant::now();

@@ -8,7 +8,11 @@ use hickory_resolver::proto::{
     },
 };
 use parking_lot::Mutex;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UdpSocket},
@@ -31,6 +35,8 @@ pub(super) enum Reply {
     OverTcp(Box<Reply>),
     /// Nothing at all.
     Silence,
+    /// Nothing for so many queries, then the reply.
+    AfterLoss(usize, Box<Reply>),
     /// The reply, once told to go on.
     Later(Arc<Notify>, Box<Reply>),
 }
@@ -56,7 +62,8 @@ fn fqdn(name: &str) -> Name {
 #[derive(Default)]
 struct Zone {
     replies: HashMap<String, Reply>,
-    queries: HashMap<String, usize>,
+    /// The ids of the queries for each name; a packet that is sent again has the same id.
+    queries: HashMap<String, Vec<u16>>,
     over_tcp: usize,
 }
 
@@ -91,14 +98,14 @@ impl Responder {
         self.zone.lock().replies.insert(name.to_owned(), reply);
     }
 
-    /// How often a name was asked for.
+    /// How often a name was asked for, packets sent again not counted.
     pub(super) fn queries(&self, name: &str) -> usize {
-        self.zone.lock().queries.get(name).copied().unwrap_or(0)
+        self.zone.lock().queries.get(name).map_or(0, |ids| distinct(ids))
     }
 
     /// How often anything was asked for.
     pub(super) fn all_queries(&self) -> usize {
-        self.zone.lock().queries.values().sum()
+        self.zone.lock().queries.values().map(|ids| distinct(ids)).sum()
     }
 
     pub(super) fn over_tcp(&self) -> usize {
@@ -141,14 +148,20 @@ async fn serve_tcp(listener: TcpListener, zone: Arc<Mutex<Zone>>) {
     }
 }
 
+fn distinct(ids: &[u16]) -> usize {
+    ids.iter().collect::<HashSet<_>>().len()
+}
+
 async fn answer(query: &[u8], zone: &Mutex<Zone>, over_tcp: bool) -> Option<Vec<u8>> {
     let query = Message::from_vec(query).unwrap();
     let name = query.queries[0].name().to_ascii().trim_end_matches('.').to_owned();
-    let mut reply = {
+    let (mut reply, asked) = {
         let mut zone = zone.lock();
-        *zone.queries.entry(name.clone()).or_default() += 1;
+        let asked = zone.queries.entry(name.clone()).or_default();
+        asked.push(query.metadata.id);
+        let asked = asked.len();
         zone.over_tcp += usize::from(over_tcp);
-        zone.replies.get(&name).cloned().unwrap_or(Reply::Code(ResponseCode::NXDomain))
+        (zone.replies.get(&name).cloned().unwrap_or(Reply::Code(ResponseCode::NXDomain)), asked)
     };
     let mut message = Message::response(query.metadata.id, OpCode::Query);
     message.add_query(query.queries[0].clone());
@@ -171,6 +184,11 @@ async fn answer(query: &[u8], zone: &Mutex<Zone>, over_tcp: bool) -> Option<Vec<
             }
             Reply::OverTcp(_) => message.metadata.truncation = true,
             Reply::Silence => return None,
+            Reply::AfterLoss(lost, _) if asked <= lost => return None,
+            Reply::AfterLoss(_, inner) => {
+                reply = *inner;
+                continue;
+            }
             Reply::Later(go, inner) => {
                 go.notified().await;
                 reply = *inner;
