@@ -1,3 +1,40 @@
-//! The OCI/Docker v2 API over a tree.
+//! The OCI / Docker v2 registry API over a tree that *is* the registry's state.
+//!
+//! ```text
+//!   Registry ─┬─ http      routes, checks, replies: one file per resource
+//!             ├─ names     which registry a name belongs to, by rules in order
+//!             ├─ upload    socket ──► leaves in the store + whole-blob sha256 ──► link
+//!             ├─ stream    blobs on their way out, local or while they arrive
+//!             ├─ foreign   other people's roots: one session each, fetched ahead of a pull
+//!             └─ tree      a namespace's state; the one writer and immutable snapshots
+//! ```
+//!
+//! What is written lands in a namespace of this node ([`Registry::tree`]); every other name is
+//! read-through. The crate knows no peers: foreign content comes through the ports
+//! [`cidery_core::Network`] and [`cidery_core::Session`], and a request in an owned namespace uses neither.
+//!
+//! Tasks: one for housekeeping (expired uploads, idle sessions), one writer per owned namespace, one
+//! per connection, one per upload request, one per blob response, and one per image that is fetched
+//! ahead. All end with what they serve. Hashing and reading of local blocks happen on blocking
+//! threads, for one batch or leaf at a time, so that no slow client holds one.
 
+mod config;
+mod error;
+mod foreign;
+mod hash;
+mod http;
+mod images;
+mod names;
+mod pull;
+mod registry;
+mod stream;
 pub mod tree;
+mod upload;
+
+pub use config::Config;
+pub use error::{Error, OpenError};
+pub use foreign::BadBlob;
+pub use images::Image;
+pub use names::Rule;
+pub use pull::{Progress, Pulled};
+pub use registry::Registry;

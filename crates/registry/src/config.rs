@@ -1,0 +1,65 @@
+//! What the registry can be told. Nothing here is read from a file or the environment.
+
+use cidery_core::Namespace;
+use std::time::Duration;
+
+/// Limits and settings, with defaults that suit a machine of 2 cores and 4 GiB.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Namespaces this node owns, besides `local` and those the store already has a root of.
+    pub namespaces: Vec<Namespace>,
+    /// `Host` header values that are accepted besides `localhost` and IP literals; without a port,
+    /// any port matches.
+    pub allowed_hosts: Vec<String>,
+    /// The largest manifest that is taken or passed on, in bytes (distribution-spec: at least 4 MiB).
+    pub manifest_limit: usize,
+    /// An upload that nobody touches for this long is cancelled.
+    pub upload_expiry: Duration,
+    /// Uploads that may be open at once; each holds up to about 1 MiB while it is idle.
+    pub max_uploads: usize,
+    /// Connections that are served at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head.
+    pub header_timeout: Duration,
+    /// How long a body may make no progress, in either direction.
+    pub stall_timeout: Duration,
+    /// The most names in one answer of the catalog or a tag list; larger `n` are cut to it.
+    pub page_limit: usize,
+    /// How long a session for a foreign root is kept after its last use.
+    pub session_idle: Duration,
+    /// Foreign roots that may have a session at once.
+    pub max_sessions: usize,
+    /// Bytes fetched ahead of a client that pulls a foreign blob.
+    pub window: usize,
+    /// Bytes fetched ahead within each of the image's other blobs.
+    pub sibling_window: usize,
+    /// How many of the image's other blobs are fetched at once.
+    pub sibling_streams: usize,
+    /// How long the image's other blobs are still fetched after the last client was served whole.
+    pub sibling_linger: Duration,
+    /// Memory for decoded tree nodes and manifests, in bytes.
+    pub node_cache: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespaces: Vec::new(),
+            allowed_hosts: Vec::new(),
+            manifest_limit: 4 << 20,
+            upload_expiry: Duration::from_secs(24 * 3600),
+            max_uploads: 256,
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(120),
+            page_limit: 1000,
+            session_idle: Duration::from_secs(45),
+            max_sessions: 256,
+            window: 5 << 20,
+            sibling_window: 1 << 20,
+            sibling_streams: 2,
+            sibling_linger: Duration::from_secs(30),
+            node_cache: 16 << 20,
+        }
+    }
+}

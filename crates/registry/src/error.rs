@@ -1,0 +1,68 @@
+//! What can go wrong with the registry outside a request.
+
+use crate::{foreign::BadBlob, tree::TreeError};
+use cidery_core::{Digest, NameError, Namespace, ResolveError, StoreError};
+use cidery_unixfs::UnixfsError;
+use thiserror::Error;
+
+/// The registry could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The store could not be read.
+    #[error("the store could not be read")]
+    Store(#[from] StoreError),
+    /// A namespace's tree could not be opened.
+    #[error("the tree of namespace {namespace} could not be opened")]
+    Tree {
+        /// The namespace.
+        namespace: Namespace,
+        /// Why.
+        #[source]
+        source: TreeError,
+    },
+    /// A thread of the runtime failed.
+    #[error("a task of the registry failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// An image could not be listed, opened or fetched.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The name is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The name stands for nothing, or nobody can say for what.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The tree behind the name could not be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A blob's file could not be read.
+    #[error(transparent)]
+    Unixfs(#[from] UnixfsError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A blob's bytes are not the ones it is named by.
+    #[error(transparent)]
+    BadBlob(#[from] BadBlob),
+    /// There is no such image.
+    #[error("{name} has no manifest {reference}")]
+    NoManifest {
+        /// The repository's name.
+        name: String,
+        /// The tag or digest.
+        reference: String,
+    },
+    /// A manifest refers to a blob that its repository does not link.
+    #[error("{name} does not hold blob {digest}, which its manifest refers to")]
+    NoBlob {
+        /// The repository's name.
+        name: String,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A thread of the runtime failed.
+    #[error("a task of the registry failed")]
+    Task(#[from] tokio::task::JoinError),
+}

@@ -1,0 +1,73 @@
+//! One session per root: the cache of [`ForeignRoot`]s.
+
+use super::ForeignRoot;
+use crate::{config::Config, tree::NodeCache};
+use cidery_core::{Cid, Network, Resolved, Scope, SessionSpec};
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    root: Cid,
+    path: Vec<String>,
+    scope: Scope,
+}
+
+/// The foreign roots that were used lately.
+pub struct Roots {
+    network: Arc<dyn Network>,
+    open: Mutex<HashMap<Key, Arc<ForeignRoot>>>,
+    /// What each scope may see has a cache of its own.
+    owner: Arc<NodeCache>,
+    public: Arc<NodeCache>,
+    config: Config,
+}
+
+impl Roots {
+    /// With nothing open.
+    pub fn new(network: Arc<dyn Network>, config: &Config) -> Self {
+        let cache = || Arc::new(NodeCache::new(config.node_cache / 2));
+        Self { network, open: Mutex::default(), owner: cache(), public: cache(), config: config.clone() }
+    }
+
+    /// The session for what a name stands for.
+    pub fn open(&self, resolved: Resolved, scope: Scope) -> Arc<ForeignRoot> {
+        let key = Key { root: resolved.root, path: resolved.path, scope };
+        let mut open = self.open.lock();
+        if let Some(root) = open.get(&key)
+            && resolved.hints.iter().all(|hint| root.hints.contains(hint))
+        {
+            root.touch();
+            return root.clone();
+        }
+        if open.len() >= self.config.max_sessions {
+            // Those who use it keep it; it only is no longer found here.
+            let oldest = open.iter().max_by_key(|(_, root)| root.idle()).map(|(key, _)| key.clone());
+            oldest.and_then(|key| open.remove(&key));
+        }
+        let cache = match scope {
+            Scope::Owner => &self.owner,
+            Scope::Public => &self.public,
+        };
+        let spec = SessionSpec { root: key.root, hints: resolved.hints.clone(), scope };
+        let session = self.network.session(spec);
+        let root = ForeignRoot::new(session, key.root, &key.path, resolved.hints, cache.clone(), &self.config);
+        let root = Arc::new(root);
+        open.insert(key, root.clone());
+        root
+    }
+
+    /// Ends the sessions that nobody used for a while.
+    pub fn expire(&self) {
+        let idle = |root: &Arc<ForeignRoot>| Arc::strong_count(root) == 1 && root.idle() >= self.config.session_idle;
+        // Sessions end outside the lock.
+        let ended: Vec<_> = {
+            let mut open = self.open.lock();
+            let keys: Vec<_> = open.iter().filter(|(_, root)| idle(root)).map(|(key, _)| key.clone()).collect();
+            keys.iter().filter_map(|key| open.remove(key)).collect()
+        };
+        if !ended.is_empty() {
+            tracing::debug!(count = ended.len(), "ended idle sessions");
+        }
+    }
+}

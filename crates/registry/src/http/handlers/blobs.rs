@@ -1,0 +1,107 @@
+//! `/v2/<name>/blobs/<digest>`
+
+use super::{client_has, digest};
+use crate::{
+    foreign::{ForeignRoot, ahead::Client},
+    http::{
+        Context,
+        fault::{ApiError, Fault, Reply},
+        range::Wanted,
+        reply, unreadable, unreadable_file,
+    },
+    registry::{Opened, Source},
+    stream::{self, Fate, Verify},
+    tree::Blob,
+};
+use axum::{body::Body, http::Method, response::IntoResponse};
+use cidery_unixfs::{CHUNK, FileReader};
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// A blob or one range of it; never compressed.
+pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
+    let digest = digest(text)?;
+    let opened = cx.read(name).await?;
+    let found = opened.snapshot().blob(&opened.named.repository, &digest).await;
+    let found = found.map_err(|error| unreadable(&opened, Fault::BlobUnknown, error))?;
+    let blob = found.ok_or_else(|| {
+        let (space, rule) = (&opened.named.space, opened.named.rule);
+        ApiError::new(Fault::BlobUnknown, format!("{space} has no blob {digest} in {name} (read by {rule})"))
+    })?;
+    let verify = Verify { blob: blob.clone(), verdicts: cx.registry.verdicts.clone() };
+    let settled = match &opened.source {
+        Source::Owned(..) => true,
+        Source::Foreign(_) => verify.is_settled()?,
+    };
+    if client_has(&cx.headers, &digest) {
+        return Ok(reply::NotModified(digest).into_response());
+    }
+    if cx.method == Method::HEAD {
+        return Ok(reply::Blob { digest, size: blob.size, part: None, body: None }.into_response());
+    }
+    let file = open(cx, &opened, &blob).await?;
+    let size = file.size();
+    let (range, part) = match Wanted::read(&cx.headers, size, &reply::etag(&digest))? {
+        Wanted::Whole => (0..size, None),
+        Wanted::Part(range) => (range.clone(), Some(range)),
+    };
+    let config = &cx.registry.config;
+    let body = match &opened.source {
+        Source::Owned(..) => stream::local(file, range, config.stall_timeout),
+        Source::Foreign(root) => {
+            let whole = range == (0..size);
+            let mut verify = Some(verify).filter(|_| whole && !settled);
+            // Nothing can be withheld of a single chunk: it is checked before the answer begins.
+            if let Some(verify) = verify.take_if(|_| size <= CHUNK as u64) {
+                check_now(&opened, file.clone(), verify).await?;
+            }
+            let client = whole.then(|| root.ahead.streaming(&opened.named.repository, &digest));
+            stream::foreign(file, range, config.window, config.stall_timeout, verify)
+                .with_fate(Streaming { client, root: root.clone() })
+        }
+    };
+    Ok(reply::Blob { digest, size, part, body: Some(Body::new(body)) }.into_response())
+}
+
+/// Removes a blob from a repository.
+pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
+    let (_, tree, repository) = cx.write(name)?;
+    let digest = digest(text)?;
+    if tree.delete_blob(&repository, &digest).await? {
+        return Ok(reply::Deleted.into_response());
+    }
+    Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))
+}
+
+async fn open(cx: &Context, opened: &Opened, blob: &Blob) -> Result<FileReader, ApiError> {
+    let (fetcher, cid) = (cx.registry.fetcher(opened), blob.cid);
+    let file = match &opened.source {
+        Source::Owned(..) => {
+            spawn_blocking(move || futures::executor::block_on(FileReader::open(fetcher, cid))).await?
+        }
+        Source::Foreign(_) => FileReader::open(fetcher, cid).await,
+    };
+    file.map_err(|error| unreadable_file(opened, Fault::BlobUnknown, error))
+}
+
+async fn check_now(opened: &Opened, file: FileReader, verify: Verify) -> Result<(), ApiError> {
+    stream::verify(file, verify, 0, |_| {}).await.map_err(|error| match error {
+        crate::Error::Unixfs(error) => unreadable_file(opened, Fault::BlobUnknown, error),
+        error => error.into(),
+    })
+}
+
+/// Keeps a root's session, and what is fetched ahead, going while its blob is on its way.
+struct Streaming {
+    client: Option<Client>,
+    root: Arc<ForeignRoot>,
+}
+
+impl Fate for Streaming {
+    fn ended(&mut self, whole: bool) {
+        self.root.touch();
+        if let Some(mut client) = self.client.take() {
+            client.ended(whole);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `/v2/<name>/manifests/<reference>`
+
+use super::client_has;
+use crate::{
+    http::{
+        Context,
+        fault::{ApiError, Fault, Reply},
+        reply, unreadable,
+    },
+    registry::Source,
+    tree::{Missing, Push},
+};
+use axum::{
+    body::Body,
+    http::{Method, header},
+    response::IntoResponse,
+};
+use bytes::{Bytes, BytesMut};
+use cidery_core::{NameError, Reference, Tag};
+use http_body_util::BodyExt;
+use std::time::Duration;
+
+/// Most tags that one push sets.
+const MAX_TAGS: usize = 64;
+
+/// How much of an oversized manifest is read and dropped, so that the client sees the answer
+/// instead of a broken pipe, and how long that may take.
+const DRAIN: (usize, Duration) = (16 << 20, Duration::from_secs(5));
+
+/// A manifest by tag or digest, whatever `Accept` says: converting it would change its digest.
+pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
+    let opened = cx.read(name).await?;
+    let (space, rule) = (&opened.named.space, opened.named.rule);
+    let unknown = || {
+        ApiError::new(Fault::ManifestUnknown, format!("{space} has no manifest {name}:{reference} (read by {rule})"))
+    };
+    // What is no tag and no digest cannot be there.
+    let reference: Reference = reference.parse().map_err(|_| unknown())?;
+    let repository = &opened.named.repository;
+    let found = opened.snapshot().manifest(repository, &reference).await;
+    let manifest = found.map_err(|error| unreadable(&opened, Fault::ManifestUnknown, error))?.ok_or_else(unknown)?;
+    if manifest.bytes.len() > cx.registry.config.manifest_limit {
+        return Err(ApiError::new(Fault::TreeMalformed, "the manifest is larger than what is passed on"));
+    }
+    let head = cx.method == Method::HEAD;
+    if let (Source::Foreign(root), false) = (&opened.source, head) {
+        root.ahead.saw(repository, &manifest);
+    }
+    if client_has(&cx.headers, &manifest.digest) {
+        return Ok(reply::NotModified(manifest.digest.clone()).into_response());
+    }
+    Ok(reply::ManifestFound { manifest, head }.into_response())
+}
+
+/// Commits a manifest, and the repository's new blobs with it.
+pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply {
+    let (_, tree, repository) = cx.write(name)?;
+    let fault = if reference.contains(':') { Fault::DigestInvalid } else { Fault::TagInvalid };
+    let invalid = |error: NameError| ApiError::new(fault, error.to_string());
+    let reference: Reference = reference.parse().map_err(invalid)?;
+    let tags = cx.query.all("tag").map(str::parse).collect::<Result<Vec<Tag>, _>>();
+    let tags = tags.map_err(|error| ApiError::new(Fault::TagInvalid, error.to_string()))?;
+    if tags.len() > MAX_TAGS {
+        return Err(ApiError::new(Fault::TagInvalid, format!("at most {MAX_TAGS} tags at once")));
+    }
+    let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let bytes = read(cx, body).await?;
+    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing: Missing::Refuse };
+    let put = tree.push(&repository, push).await?;
+    Ok(reply::ManifestCreated { name, digest: put.digest, subject: put.subject, tags }.into_response())
+}
+
+/// Removes a tag, or a manifest and every tag that stands for it.
+pub async fn delete(cx: &Context, name: &str, reference: &str) -> Reply {
+    let (_, tree, repository) = cx.write(name)?;
+    let unknown = || ApiError::new(Fault::ManifestUnknown, format!("{name} has no manifest {reference}"));
+    let existed = match reference.parse().map_err(|_| unknown())? {
+        Reference::Tag(tag) => tree.delete_tag(&repository, &tag).await?,
+        Reference::Digest(digest) => tree.delete_manifest(&repository, &digest).await?,
+    };
+    if existed { Ok(reply::Deleted.into_response()) } else { Err(unknown()) }
+}
+
+/// A manifest's bytes, bounded.
+async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
+    let limit = cx.registry.config.manifest_limit;
+    let too_large =
+        || ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"));
+    let mut bytes = BytesMut::new();
+    let stalled = |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing for too long");
+    while let Some(frame) =
+        tokio::time::timeout(cx.registry.config.stall_timeout, body.frame()).await.map_err(stalled)?
+    {
+        let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            drain(body).await;
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+async fn drain(mut body: Body) {
+    let (limit, time) = DRAIN;
+    let read = async {
+        let mut size = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            size += frame.data_ref().map_or(0, Bytes::len);
+            if size > limit {
+                return;
+            }
+        }
+    };
+    // However it ends, the answer is the same.
+    let _ = tokio::time::timeout(time, read).await;
+}

@@ -1,0 +1,169 @@
+//! `/v2/<name>/blobs/uploads/…`
+
+use super::digest;
+use crate::{
+    http::{
+        Context,
+        fault::{ApiError, Fault, Reply},
+        reply,
+    },
+    names::Space,
+    tree::{Blob, Tree},
+    upload::{Offset, Upload, UploadError},
+};
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+};
+use cidery_core::{Digest, RepositoryName};
+use std::sync::Arc;
+
+/// Repositories that are looked through for a mount without `from`.
+const MOUNT_SEARCH: usize = 256;
+
+/// Opens an upload; or mounts a blob of another repository; or takes a whole blob at once.
+pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
+    let (namespace, tree, repository) = cx.write(name)?;
+    if let Some(wanted) = cx.query.get("mount") {
+        let wanted = digest(wanted)?;
+        if let Some(blob) = find_mount(cx, &tree, &wanted).await? {
+            tree.link_blob(&repository, &blob).await?;
+            return Ok(reply::BlobCreated { name, digest: wanted }.into_response());
+        }
+    }
+    let wanted = cx.query.get("digest").map(digest).transpose()?;
+    let upload = cx.registry.uploads.start(&namespace, &repository)?;
+    match wanted {
+        // Without a body it is the start of an upload whose digest is known.
+        Some(digest) if !body.is_end_stream() => commit(cx, name, &upload, (tree, repository), digest, body).await,
+        _ => Ok(open(name, &upload, StatusCode::ACCEPTED)),
+    }
+}
+
+/// How far an upload is.
+pub async fn status(cx: &Context, name: &str, id: &str) -> Reply {
+    let (upload, _) = find(cx, name, id)?;
+    upload.settled().await;
+    Ok(open(name, &upload, StatusCode::NO_CONTENT))
+}
+
+/// Appends a chunk, with or without `Content-Range`.
+pub async fn append(cx: &Context, name: &str, id: &str, body: Body) -> Reply {
+    let (upload, _) = find(cx, name, id)?;
+    let offset = chunk(&cx.headers).map_err(|error| going_on(name, &upload, error))?;
+    let appended = cx.registry.uploads.append(&upload, offset, body).await;
+    appended.map_err(|error| going_on(name, &upload, error.into()))?;
+    Ok(open(name, &upload, StatusCode::ACCEPTED))
+}
+
+/// Takes the last chunk, if any, and makes a blob of the upload.
+pub async fn finish(cx: &Context, name: &str, id: &str, body: Body) -> Reply {
+    let (upload, target) = find(cx, name, id)?;
+    let wanted = cx.query.get("digest").ok_or_else(|| ApiError::new(Fault::DigestInvalid, "the digest is missing"))?;
+    commit(cx, name, &upload, target, digest(wanted)?, body).await
+}
+
+/// Cancels an upload.
+pub async fn cancel(cx: &Context, name: &str, id: &str) -> Reply {
+    let (upload, _) = find(cx, name, id)?;
+    cx.registry.uploads.cancel(&upload).await?;
+    Ok(reply::UploadCancelled.into_response())
+}
+
+type Target = (Tree, RepositoryName);
+
+fn find(cx: &Context, name: &str, id: &str) -> Result<(Arc<Upload>, Target), ApiError> {
+    let (namespace, tree, repository) = cx.write(name)?;
+    let upload = cx.registry.uploads.get(&namespace, &repository, id).ok_or(Fault::UploadUnknown)?;
+    Ok((upload, (tree, repository)))
+}
+
+async fn commit(
+    cx: &Context,
+    name: &str,
+    upload: &Arc<Upload>,
+    (tree, repository): Target,
+    digest: Digest,
+    body: Body,
+) -> Reply {
+    let offset = chunk(&cx.headers).map_err(|error| going_on(name, upload, error))?;
+    let link = move |blob: Blob| async move { tree.link_blob(&repository, &blob).await };
+    let done = cx.registry.uploads.finish(upload, offset, body, digest, link).await;
+    let blob = done.map_err(|error| going_on(name, upload, error.into()))?;
+    Ok(reply::BlobCreated { name, digest: blob.digest }.into_response())
+}
+
+fn accepted<'a>(name: &'a str, upload: &'a Upload, status: StatusCode) -> reply::UploadOpen<'a> {
+    reply::UploadOpen { name, id: upload.id(), received: upload.received(), status }
+}
+
+fn open(name: &str, upload: &Upload, status: StatusCode) -> axum::response::Response {
+    accepted(name, upload, status).into_response()
+}
+
+/// A refusal that tells the client where to go on.
+fn going_on(name: &str, upload: &Upload, error: ApiError) -> ApiError {
+    let headers = accepted(name, upload, StatusCode::ACCEPTED).headers();
+    headers.into_iter().fold(error, |error, (name, value)| error.with(name, value))
+}
+
+/// `Content-Range: <first>-<last>` of a chunk, without a unit (distribution-spec, "Pushing a blob in chunks").
+fn chunk(headers: &HeaderMap) -> Result<Offset, ApiError> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(Offset::default()) };
+    let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let read = range.to_str().ok().and_then(|text| text.split_once('-'));
+    let Some((first, last)) = read.and_then(|(first, last)| number(first).zip(number(last))) else {
+        return Err(ApiError::new(Fault::RangeInvalid, "Content-Range of a chunk is <first>-<last>"));
+    };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let said = last.checked_sub(first).and_then(|length| length.checked_add(1));
+    match (said, length) {
+        // An empty chunk has no last byte; clients that send one close with `n-n` or `n-(n-1)`.
+        (_, Some(0)) => Ok(Offset(Some(first))),
+        (None, _) => Err(ApiError::new(Fault::RangeInvalid, "the range ends before it begins")),
+        (Some(said), Some(length)) if said != length => {
+            Err(ApiError::new(Fault::SizeInvalid, format!("Content-Range has {said} bytes, Content-Length {length}")))
+        }
+        _ => Ok(Offset(Some(first))),
+    }
+}
+
+/// A blob to mount: from the repository that is named, or from wherever in the same namespace. Only
+/// what the caller could read: every namespace of this node, and nobody else's.
+async fn find_mount(cx: &Context, tree: &Tree, digest: &Digest) -> Result<Option<Blob>, ApiError> {
+    if let Some(from) = cx.query.get("from") {
+        // What is no name, or not ours, has nothing to mount: the client uploads instead.
+        let Ok(named) = cx.registry.name(from) else { return Ok(None) };
+        let Space::Owned(namespace) = &named.space else { return Ok(None) };
+        let Some(tree) = cx.registry.trees.get(namespace) else { return Ok(None) };
+        return Ok(tree.snapshot().blob(&named.repository, digest).await?);
+    }
+    let snapshot = tree.snapshot();
+    for repository in snapshot.repositories(None, MOUNT_SEARCH).await? {
+        if let Some(blob) = snapshot.blob(&repository, digest).await? {
+            return Ok(Some(blob));
+        }
+    }
+    Ok(None)
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        let fault = match error {
+            UploadError::TooMany(_) => Fault::TooManyUploads,
+            UploadError::Busy => Fault::UploadBusy,
+            UploadError::Ended => Fault::UploadUnknown,
+            UploadError::Offset { .. } => Fault::RangeInvalid,
+            UploadError::Broken { .. } | UploadError::Stalled(_) => Fault::ConnectionBroken,
+            UploadError::Digest { .. } => Fault::DigestInvalid,
+            UploadError::Store(error) => return error.into(),
+            UploadError::Unixfs(_) | UploadError::Task(_) => Fault::Internal,
+            UploadError::Tree(error) => return error.into(),
+        };
+        match fault {
+            Fault::Internal => Self::from(fault).because(error),
+            fault => Self::new(fault, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The registry itself: what its handlers, its listener and its owner share.
+
+use crate::{
+    config::Config,
+    error::OpenError,
+    foreign::{ForeignRoot, Roots, Verdicts},
+    http,
+    names::{self, Named, Space},
+    tree::{Snapshot, Tree},
+    upload::Uploads,
+};
+use cidery_core::{
+    Blockstore, Fetcher, NameError, Namespace, Network, ResolveError, RootStore, Scope, ports::LocalFetcher,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::task::spawn_blocking;
+
+/// How often expired uploads and idle sessions are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// A registry over a store and a network. Clones share it; the last one to go ends its housekeeping.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub config: Config,
+    pub roots: Arc<dyn RootStore>,
+    pub network: Arc<dyn Network>,
+    pub trees: BTreeMap<Namespace, Tree>,
+    /// Reads what is here and never reaches out.
+    pub local: Arc<dyn Fetcher>,
+    pub foreign: Roots,
+    pub verdicts: Arc<Verdicts>,
+    pub uploads: Arc<Uploads>,
+}
+
+/// A repository, found by its full name.
+pub(crate) struct Opened {
+    pub named: Named,
+    pub source: Source,
+}
+
+/// Where a repository is read.
+pub(crate) enum Source {
+    Owned(Tree),
+    Foreign(Arc<ForeignRoot>),
+}
+
+impl Opened {
+    /// The state to read, as of now.
+    pub fn snapshot(&self) -> Snapshot {
+        match &self.source {
+            Source::Owned(tree) => tree.snapshot(),
+            Source::Foreign(root) => root.snapshot.clone(),
+        }
+    }
+}
+
+impl Registry {
+    /// Opens the trees of all owned namespaces and takes up saved uploads.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the store cannot be read.
+    pub async fn open(
+        config: Config,
+        blocks: Arc<dyn Blockstore>,
+        roots: Arc<dyn RootStore>,
+        network: Arc<dyn Network>,
+    ) -> Result<Self, OpenError> {
+        let (uploads, stored) = {
+            let (config, blocks, roots) = (config.clone(), blocks.clone(), roots.clone());
+            spawn_blocking(move || {
+                Ok::<_, OpenError>((Uploads::load(&config, blocks, roots.clone())?, roots.namespaces()?))
+            })
+            .await??
+        };
+        let mut trees = BTreeMap::new();
+        let owned: BTreeSet<_> = stored.into_iter().chain(config.namespaces.iter().cloned()).collect();
+        for namespace in owned.into_iter().chain([Namespace::local()]) {
+            if trees.contains_key(&namespace) {
+                continue;
+            }
+            let tree = Tree::open(namespace.clone(), blocks.clone(), roots.clone()).await;
+            let tree = tree.map_err(|source| OpenError::Tree { namespace: namespace.clone(), source })?;
+            trees.insert(namespace, tree);
+        }
+        let foreign = Roots::new(network.clone(), &config);
+        let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
+        let verdicts = Arc::default();
+        let inner = Arc::new(Inner { config, roots, network, trees, local, foreign, verdicts, uploads });
+        tokio::spawn(housekeeping(Arc::downgrade(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// The API without a listener. The extension `ConnectInfo<SocketAddr>` says who calls; without
+    /// it the caller counts as this machine.
+    pub fn router(&self) -> axum::Router {
+        http::router(self.inner.clone())
+    }
+
+    /// Serves HTTP/1.1 until `shutdown` resolves, then lets requests that are under way finish for
+    /// a few seconds.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        http::serve(self.inner.clone(), listener, shutdown).await
+    }
+
+    /// The tree of an owned namespace.
+    pub fn tree(&self, namespace: &Namespace) -> Option<Tree> {
+        self.inner.trees.get(namespace).cloned()
+    }
+
+    /// The namespaces this node owns, by name.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.inner.trees.keys().cloned().collect()
+    }
+}
+
+impl Inner {
+    /// Reads a full name by the rules of [`names`]. Touches nothing.
+    pub fn name(&self, name: &str) -> Result<Named, NameError> {
+        names::read(name, |namespace| self.trees.contains_key(namespace))
+    }
+
+    /// Finds what a name stands for. Only a foreign name reaches out.
+    pub async fn open(&self, named: Named, scope: Scope) -> Result<Opened, ResolveError> {
+        let source = match &named.space {
+            Space::Owned(namespace) => match self.trees.get(namespace) {
+                Some(tree) => Source::Owned(tree.clone()),
+                None => {
+                    // Names are only read as owned when there is a tree.
+                    let (name, detail) = (namespace.to_string(), "it is not a namespace of this node".into());
+                    return Err(ResolveError::NotFound { name, detail });
+                }
+            },
+            Space::Foreign(name) => Source::Foreign(self.foreign.open(self.network.resolve(name).await?, scope)),
+        };
+        Ok(Opened { named, source })
+    }
+}
+
+/// Ends when the registry is gone.
+async fn housekeeping(registry: Weak<Inner>) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        ticks.tick().await;
+        let Some(registry) = registry.upgrade() else { return };
+        registry.uploads.expire();
+        registry.foreign.expire();
+    }
+}

@@ -1,0 +1,207 @@
+//! From a request's body into an upload's engine, and from there into a blob.
+
+use super::{Offset, Upload, UploadError, Uploads, engine::Engine, engine::Work, record};
+use crate::{
+    hash::Hasher,
+    tree::{Blob, TreeError},
+};
+use axum::body::Body;
+use bytes::Bytes;
+use cidery_core::{Cid, Digest, Fetcher, StoreError, ports::LocalFetcher};
+use cidery_unixfs::{FileReader, UnixfsError};
+use http_body_util::BodyExt;
+use std::sync::{Arc, atomic::Ordering};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// What is hashed and stored at once. Two of them are in memory: one fills while one is worked on.
+const BATCH: usize = 512 << 10;
+
+/// Within one request, the state is saved whenever so much was added.
+const SAVE_EVERY: u64 = 256 << 20;
+
+/// What came of a wait for more of a body.
+enum More {
+    Batch(Vec<Bytes>),
+    End,
+    Cut(Vec<Bytes>, Cut),
+}
+
+enum Cut {
+    Broken(axum::Error),
+    Stalled,
+}
+
+impl Uploads {
+    /// Takes a body to its end, or to where it breaks; what arrived is kept in either case.
+    pub(super) async fn ingest(
+        &self,
+        upload: &Upload,
+        work: &mut Work,
+        Offset(offset): Offset,
+        mut body: Body,
+    ) -> Result<(), UploadError> {
+        let received = upload.received();
+        if let Some(offset) = offset.filter(|offset| *offset != received) {
+            return Err(UploadError::Offset { offset, received });
+        }
+        let engine = work.wake(&self.blocks).await?;
+        let mut taking = tokio::spawn(async move { Ok::<_, UploadError>(engine) });
+        let mut saving: Option<JoinHandle<Result<(), StoreError>>> = None;
+        let mut save_at = received + SAVE_EVERY;
+        let (engine, cut) = loop {
+            let more = self.more(&mut body).await;
+            let engine = match taking.await? {
+                Ok(engine) => engine,
+                Err(error) => {
+                    self.fall_back(upload, work);
+                    return Err(error);
+                }
+            };
+            upload.received.store(engine.written(), Ordering::Release);
+            upload.touch();
+            *work = Work::Dormant(engine.saved.clone());
+            if engine.written() >= save_at && saving.as_ref().is_none_or(JoinHandle::is_finished) {
+                save_at = engine.written() + SAVE_EVERY;
+                saving = Some(self.store_record(upload, &engine));
+            }
+            match more {
+                More::Batch(batch) => taking = tokio::spawn(engine.take(batch)),
+                More::End => break (engine, None),
+                More::Cut(rest, cut) => match engine.take(rest).await {
+                    Ok(engine) => break (engine, Some(cut)),
+                    Err(error) => {
+                        self.fall_back(upload, work);
+                        return Err(error);
+                    }
+                },
+            }
+        };
+        if let Some(saving) = saving {
+            saving.await??;
+        }
+        match engine.rest().await {
+            Ok(engine) => {
+                upload.received.store(engine.written(), Ordering::Release);
+                *work = Work::Active(engine);
+            }
+            Err(error) => {
+                self.fall_back(upload, work);
+                return Err(error);
+            }
+        }
+        match cut {
+            None => Ok(()),
+            Some(cut) => {
+                self.save(upload, work).await?;
+                Err(match cut {
+                    Cut::Broken(source) => UploadError::Broken { received: upload.received(), source },
+                    Cut::Stalled => UploadError::Stalled(self.stall),
+                })
+            }
+        }
+    }
+
+    /// After a failure of the store, the upload stands where it was last known to be good.
+    fn fall_back(&self, upload: &Upload, work: &Work) {
+        if let Work::Dormant(saved) = work {
+            upload.received.store(record::boundary(saved), Ordering::Release);
+        }
+    }
+
+    async fn more(&self, body: &mut Body) -> More {
+        let (mut batch, mut size) = (Vec::new(), 0);
+        while size < BATCH {
+            match tokio::time::timeout(self.stall, body.frame()).await {
+                Err(_) => return More::Cut(batch, Cut::Stalled),
+                Ok(Some(Err(error))) => return More::Cut(batch, Cut::Broken(error)),
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        size += data.len();
+                        batch.push(data);
+                    }
+                }
+            }
+        }
+        if batch.is_empty() { More::End } else { More::Batch(batch) }
+    }
+
+    /// Makes what a restart would know as new as the upload itself, as far as whole leaves go.
+    pub(super) async fn save(&self, upload: &Upload, work: &mut Work) -> Result<(), UploadError> {
+        if let Work::Active(engine) = work
+            && engine.boundary() > upload.saved.load(Ordering::Acquire)
+        {
+            // Not across the wait: a writer can be sent to another thread, but not be shared with one.
+            let saving = self.store_record(upload, engine);
+            saving.await??;
+        }
+        Ok(())
+    }
+
+    fn store_record(&self, upload: &Upload, engine: &Engine) -> JoinHandle<Result<(), StoreError>> {
+        upload.saved.store(engine.boundary(), Ordering::Release);
+        let record = record::write(upload, engine);
+        let roots = self.roots.clone();
+        spawn_blocking(move || roots.save_upload(&record))
+    }
+
+    /// Ends the upload in a blob, or, where the digest is wrong, in nothing.
+    pub(super) async fn commit<F>(
+        &self,
+        upload: &Upload,
+        work: &mut Work,
+        digest: Digest,
+        link: impl FnOnce(Blob) -> F + Send,
+    ) -> Result<Blob, UploadError>
+    where
+        F: Future<Output = Result<(), TreeError>> + Send,
+    {
+        let engine = work.wake(&self.blocks).await?;
+        if digest.is_sha256() {
+            let actual = Digest::sha256(&engine.sha256());
+            if actual != digest {
+                *work = Work::Ended;
+                return Err(UploadError::Digest { expected: digest, actual });
+            }
+        }
+        let file = match engine.finish().await {
+            Ok(file) => file,
+            Err(error) => {
+                self.fall_back(upload, work);
+                return Err(error);
+            }
+        };
+        if !digest.is_sha256() {
+            let actual = self.read_again(file.cid, &digest).await?;
+            if actual != digest {
+                *work = Work::Ended;
+                return Err(UploadError::Digest { expected: digest, actual });
+            }
+        }
+        let blob = Blob { digest, cid: file.cid, size: file.size };
+        if let Err(error) = link(blob.clone()).await {
+            self.fall_back(upload, work);
+            return Err(error.into());
+        }
+        *work = Work::Ended;
+        Ok(blob)
+    }
+
+    /// A digest in an algorithm that was named only at the end.
+    async fn read_again(&self, cid: Cid, digest: &Digest) -> Result<Digest, UploadError> {
+        let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(self.blocks.clone()));
+        let mut hasher = Hasher::like(digest);
+        let hash = move || {
+            futures::executor::block_on(async {
+                let file = FileReader::open(fetcher, cid).await?;
+                let size = file.size();
+                let mut stream = file.read(0..size, 0);
+                while let Some(leaf) = stream.next().await? {
+                    hasher.update(&leaf);
+                }
+                Ok::<_, UnixfsError>(hasher.finish())
+            })
+        };
+        Ok(spawn_blocking(hash).await??)
+    }
+}

@@ -1,0 +1,286 @@
+//! Uploads: values that end in a commit or are cancelled.
+//!
+//! ```text
+//!   socket ──► batches of 512 KiB ──┬─► whole-blob sha256        (blocking thread)
+//!                                   └─► leaves ──► pack          (blocking thread)
+//! ```
+//!
+//! There is no temporary copy: leaves go into the store as they fill. An upload that was cut off keeps
+//! what arrived. One that was saved survives a restart at its last leaf boundary; it is saved at the
+//! end of every request that wrote a leaf, and now and then in between. Its sha256 is computed again
+//! from the stored leaves when it is touched again.
+
+mod engine;
+mod ingest;
+mod record;
+
+use crate::{config::Config, tree::Blob, tree::TreeError};
+use axum::body::Body;
+use cidery_core::{Blockstore, Digest, Namespace, RepositoryName, RootStore, StoreError};
+use cidery_unixfs::UnixfsError;
+use engine::Work;
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use thiserror::Error;
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::spawn_blocking,
+};
+
+/// How long a request waits for the one before it on the same upload: the rest of a cut connection
+/// is still being stored when its client comes back.
+const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Why an upload did not go on.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// There are too many.
+    #[error("{0} uploads are open, which is the limit")]
+    TooMany(usize),
+    /// Another request is at it.
+    #[error("another request is writing to this upload")]
+    Busy,
+    /// It was committed or cancelled meanwhile.
+    #[error("the upload has ended")]
+    Ended,
+    /// The chunk does not begin where the upload ends.
+    #[error("the chunk begins at {offset}, but {received} bytes were received")]
+    Offset {
+        /// Where it begins.
+        offset: u64,
+        /// Where it should.
+        received: u64,
+    },
+    /// The body ended early; what came before is kept.
+    #[error("the body ended before it was complete; {received} bytes were received")]
+    Broken {
+        /// Bytes of the upload that are here.
+        received: u64,
+        /// What the connection said.
+        #[source]
+        source: axum::Error,
+    },
+    /// The client sent nothing for too long; what came before is kept.
+    #[error("the client sent nothing for {0:?}")]
+    Stalled(Duration),
+    /// The bytes have another digest. The upload is cancelled.
+    #[error("the uploaded content has the digest {actual}, not {expected}")]
+    Digest {
+        /// What the client said.
+        expected: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// The store failed. The upload can be resumed at the last leaf boundary.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stored leaves could not be read again.
+    #[error(transparent)]
+    Unixfs(#[from] UnixfsError),
+    /// The blob could not be linked.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A thread failed.
+    #[error("a task of the registry failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// One upload.
+pub struct Upload {
+    id: String,
+    namespace: Namespace,
+    repository: RepositoryName,
+    /// Bytes that are stored or will be at the next leaf.
+    received: AtomicU64,
+    /// The leaf boundary up to which a restart would know it; 0: not saved.
+    saved: AtomicU64,
+    touched: Mutex<SystemTime>,
+    work: Arc<AsyncMutex<Work>>,
+}
+
+impl Upload {
+    /// Its id, which is part of its path.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// As [`Upload::received`], after the rest of a request that was cut off is counted.
+    pub async fn settled(&self) -> u64 {
+        let _ = tokio::time::timeout(HANDOVER, self.work.lock()).await;
+        self.touch();
+        self.received()
+    }
+
+    fn touch(&self) {
+        *self.touched.lock() = SystemTime::now();
+    }
+
+    fn idle(&self) -> Duration {
+        self.touched.lock().elapsed().unwrap_or_default()
+    }
+
+    async fn lock(&self) -> Result<OwnedMutexGuard<Work>, UploadError> {
+        self.touch();
+        let work = tokio::time::timeout(HANDOVER, self.work.clone().lock_owned()).await;
+        match work {
+            Err(_) => Err(UploadError::Busy),
+            Ok(work) if work.is_ended() => Err(UploadError::Ended),
+            Ok(work) => Ok(work),
+        }
+    }
+}
+
+/// The uploads that are open.
+pub struct Uploads {
+    open: Mutex<HashMap<String, Arc<Upload>>>,
+    blocks: Arc<dyn Blockstore>,
+    roots: Arc<dyn RootStore>,
+    limit: usize,
+    expiry: Duration,
+    stall: Duration,
+}
+
+/// Where a chunk says it belongs, if it says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Offset(pub Option<u64>);
+
+impl Uploads {
+    /// Takes up those that were saved. Call it from a blocking thread.
+    pub fn load(
+        config: &Config,
+        blocks: Arc<dyn Blockstore>,
+        roots: Arc<dyn RootStore>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let mut open = HashMap::new();
+        for saved in roots.uploads()? {
+            match record::read(&saved) {
+                Ok(upload) if upload.idle() < config.upload_expiry => {
+                    open.insert(saved.id, Arc::new(upload));
+                }
+                Ok(_) => roots.drop_upload(&saved.id)?,
+                Err(error) => {
+                    tracing::warn!(id = saved.id, %error, "a saved upload cannot be used, and is dropped");
+                    roots.drop_upload(&saved.id)?;
+                }
+            }
+        }
+        let (limit, expiry, stall) = (config.max_uploads, config.upload_expiry, config.stall_timeout);
+        Ok(Arc::new(Self { open: Mutex::new(open), blocks, roots, limit, expiry, stall }))
+    }
+
+    /// Opens one.
+    pub fn start(&self, namespace: &Namespace, repository: &RepositoryName) -> Result<Arc<Upload>, UploadError> {
+        let mut open = self.open.lock();
+        if open.len() >= self.limit {
+            return Err(UploadError::TooMany(self.limit));
+        }
+        let upload = Arc::new(Upload {
+            id: format!("{:032x}", rand::random::<u128>()),
+            namespace: namespace.clone(),
+            repository: repository.clone(),
+            received: AtomicU64::new(0),
+            saved: AtomicU64::new(0),
+            touched: Mutex::new(SystemTime::now()),
+            work: Arc::new(AsyncMutex::new(Work::Dormant(Vec::new()))),
+        });
+        open.insert(upload.id.clone(), upload.clone());
+        Ok(upload)
+    }
+
+    /// Finds one. Ids are only good in the repository they were given out for.
+    pub fn get(&self, namespace: &Namespace, repository: &RepositoryName, id: &str) -> Option<Arc<Upload>> {
+        let upload = self.open.lock().get(id).cloned()?;
+        (upload.namespace == *namespace && upload.repository == *repository).then_some(upload)
+    }
+
+    /// Appends a body. Goes on to the end of what arrived even when the caller is dropped.
+    /// Gives the bytes received so far.
+    pub async fn append(
+        self: &Arc<Self>,
+        upload: &Arc<Upload>,
+        offset: Offset,
+        body: Body,
+    ) -> Result<u64, UploadError> {
+        let (this, upload) = (self.clone(), upload.clone());
+        tokio::spawn(async move {
+            let mut work = upload.lock().await?;
+            this.ingest(&upload, &mut work, offset, body).await?;
+            this.save(&upload, &mut work).await?;
+            Ok(upload.received())
+        })
+        .await?
+    }
+
+    /// Appends the last chunk, compares the digest, and gives the blob to `link`, which makes it durable.
+    pub async fn finish<F>(
+        self: &Arc<Self>,
+        upload: &Arc<Upload>,
+        offset: Offset,
+        body: Body,
+        digest: Digest,
+        link: impl FnOnce(Blob) -> F + Send + 'static,
+    ) -> Result<Blob, UploadError>
+    where
+        F: Future<Output = Result<(), TreeError>> + Send,
+    {
+        let (this, upload) = (self.clone(), upload.clone());
+        tokio::spawn(async move {
+            let mut work = upload.lock().await?;
+            this.ingest(&upload, &mut work, offset, body).await?;
+            let done = this.commit(&upload, &mut work, digest, link).await;
+            if work.is_ended() {
+                this.forget(&upload);
+            }
+            done
+        })
+        .await?
+    }
+
+    /// Cancels one.
+    pub async fn cancel(&self, upload: &Upload) -> Result<(), UploadError> {
+        let mut work = upload.lock().await?;
+        *work = Work::Ended;
+        drop(work);
+        self.forget(upload);
+        Ok(())
+    }
+
+    /// Cancels those that nobody touched for too long.
+    pub fn expire(&self) {
+        let idle: Vec<_> = self.open.lock().values().filter(|upload| upload.idle() >= self.expiry).cloned().collect();
+        for upload in idle {
+            // One that is being written to is not idle.
+            if let Ok(mut work) = upload.work.try_lock() {
+                tracing::info!(id = upload.id, "an upload expired");
+                *work = Work::Ended;
+                drop(work);
+                self.forget(&upload);
+            }
+        }
+    }
+
+    fn forget(&self, upload: &Upload) {
+        self.open.lock().remove(&upload.id);
+        if upload.saved.load(Ordering::Acquire) > 0 {
+            let (roots, id) = (self.roots.clone(), upload.id.clone());
+            // Nobody waits for it: after a crash the record is only one more upload to expire.
+            spawn_blocking(move || {
+                if let Err(error) = roots.drop_upload(&id) {
+                    tracing::warn!(id, %error, "a finished upload could not be forgotten");
+                }
+            });
+        }
+    }
+}
