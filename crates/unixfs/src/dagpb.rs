@@ -3,7 +3,7 @@
 //! Written canonically, links before data; read strictly, in either order. What is read borrows
 //! from the block.
 
-use crate::wire::{Defect, Fields, put_bytes, put_number, put_varint, varint_len};
+use crate::wire::{Defect, Fields, put_bytes, put_number, put_varint, varint_len, whole_cid};
 use cidery_core::Cid;
 
 /// Most links in one node. A block of 2 MiB has room for 46,000 with sha2-256 CIDs and names.
@@ -81,7 +81,7 @@ fn link(bytes: &[u8]) -> Result<Link<'_>, Defect> {
         }
         last = number;
         match number {
-            1 => cid = Some(Cid::try_from(value.bytes()?).map_err(|_| Defect("a link's CID does not parse"))?),
+            1 => cid = Some(whole_cid(value.bytes()?)?),
             2 => name = std::str::from_utf8(value.bytes()?).map_err(|_| Defect("a link's name is not UTF-8"))?,
             3 => tsize = value.varint()?,
             _ => return Err(Defect("an unknown field in a link")),

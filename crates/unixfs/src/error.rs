@@ -1,7 +1,7 @@
 //! What can go wrong with a tree. Errors keep their source and can be cloned, for single-flight callers.
 
 use crate::wire::Defect;
-use cidery_core::{Cid, FetchError, StoreError};
+use cidery_core::{Cid, FetchError, StoreError, dag::Malformed};
 use std::{io, sync::Arc};
 use thiserror::Error;
 
@@ -23,6 +23,9 @@ pub enum UnixfsError {
         #[source]
         defect: Defect,
     },
+    /// A block whose links cannot be followed.
+    #[error(transparent)]
+    Links(Arc<Malformed>),
     /// Something else than a file stands where a file is needed.
     #[error("{cid} is not a file")]
     NotAFile {

@@ -26,6 +26,7 @@ mod error;
 mod fetch;
 mod file;
 mod path;
+mod progress;
 pub mod tree;
 mod wire;
 
@@ -34,4 +35,5 @@ pub use edit::{Change, edit};
 pub use error::UnixfsError;
 pub use file::{CHUNK, File, FileBuilder, FileReader, FileStream, WIDTH};
 pub use path::{Kind, resolve, stat};
+pub use progress::Progress;
 pub use wire::Defect;

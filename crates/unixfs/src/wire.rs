@@ -1,5 +1,6 @@
 //! Protobuf on the wire, as far as dag-pb and UnixFS need it: varints and length-delimited fields.
 
+use cidery_core::Cid;
 use thiserror::Error;
 
 /// What is wrong with bytes that do not decode.
@@ -81,6 +82,12 @@ pub(crate) fn take_varint(bytes: &mut &[u8]) -> Result<u64, Defect> {
         }
     }
     Err(Defect("a varint does not end"))
+}
+
+/// The CID that `bytes` are, to the last of them.
+pub(crate) fn whole_cid(mut bytes: &[u8]) -> Result<Cid, Defect> {
+    let cid = Cid::read_bytes(&mut bytes).map_err(|_| Defect("a CID does not parse"))?;
+    if bytes.is_empty() { Ok(cid) } else { Err(Defect("something follows a CID")) }
 }
 
 /// Bytes that [`put_varint`] writes for `value`.

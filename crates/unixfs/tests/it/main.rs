@@ -1,0 +1,12 @@
+//! The crate from outside: published vectors, oracles, what others write, and what is hostile.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod car;
+mod directories;
+mod edits;
+mod hostile;
+mod others;
+mod profile;
+mod reading;
+mod support;
+mod trees;
