@@ -70,7 +70,7 @@ enum Servers {
 impl TxtClient {
     pub(super) fn new(config: &DnsConfig) -> Result<Self, NetworkError> {
         let servers = match config.server {
-            Some(server) => Servers::Fixed(build(vec![fixed(server)])?),
+            Some(_) => Servers::Fixed(build(name_servers(config))?),
             None => Servers::System(Mutex::new(System::new(RESOLV_CONF.into())?)),
         };
         Ok(Self { servers })
@@ -162,6 +162,14 @@ impl System {
             Err(error) => warn!(%error, "keeping the earlier DNS servers"),
         }
         true
+    }
+}
+
+/// The servers to ask now, for whoever asks for other records than TXT.
+pub(crate) fn name_servers(config: &DnsConfig) -> Vec<NameServerConfig> {
+    match config.server {
+        Some(server) => vec![fixed(server)],
+        None => system_servers(Path::new(RESOLV_CONF)),
     }
 }
 
