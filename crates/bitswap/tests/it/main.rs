@@ -1,0 +1,5 @@
+//! Real swarms over TCP loopback.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod harness;
+mod transfer;
