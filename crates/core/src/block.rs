@@ -98,6 +98,28 @@ impl Block {
         Self { cid, data }
     }
 
+    /// The block that a CID's prefix and `data` make: hashes `data` once. `None` if that is no
+    /// accepted block: too large, an unknown hash function or digest length, or an impossible version.
+    pub fn from_prefix(version: u64, codec: u64, hash: u64, digest_len: u64, data: Bytes) -> Option<Self> {
+        if data.len() > MAX_BLOCK {
+            return None;
+        }
+        let digest = if hash == IDENTITY {
+            Multihash::wrap(IDENTITY, &data).ok()?
+        } else {
+            Code::try_from(hash).ok()?.digest(&data)
+        };
+        if u64::from(digest.size()) != digest_len || !hash_allowed(&digest) {
+            return None;
+        }
+        let cid = match version {
+            0 if codec == self::codec::DAG_PB => Cid::new_v0(digest).ok()?,
+            1 => Cid::new_v1(codec, digest),
+            _ => return None,
+        };
+        Some(Self { cid, data })
+    }
+
     /// A raw block: see [`Block::of`].
     pub fn raw(data: impl Into<Bytes>) -> Self {
         Self::of(codec::RAW, data)
@@ -149,6 +171,21 @@ mod tests {
         assert!(Block::new(*good.cid(), good.data().clone()).is_ok());
         let wrong = Block::new(*good.cid(), Bytes::from_static(b"hellO"));
         assert!(matches!(wrong, Err(BlockError::Mismatch { .. })));
+    }
+
+    #[test]
+    fn a_prefix_and_the_bytes_make_the_block() {
+        let block = Block::raw(&b"hello"[..]);
+        let made = |version, codec, hash, len| Block::from_prefix(version, codec, hash, len, block.data().clone());
+        assert_eq!(made(1, codec::RAW, SHA2_256, 32), Some(block.clone()));
+        let v0 = made(0, codec::DAG_PB, SHA2_256, 32).expect("a version 0 block");
+        assert!(Block::new(*v0.cid(), v0.data().clone()).is_ok());
+        assert_eq!(made(0, codec::RAW, SHA2_256, 32), None, "version 0 is dag-pb");
+        assert_eq!(made(2, codec::RAW, SHA2_256, 32), None, "no such version");
+        assert_eq!(made(1, codec::RAW, SHA2_256, 20), None, "truncated");
+        assert_eq!(made(1, codec::RAW, 0x9999, 32), None, "unknown hash");
+        let long = Bytes::from(vec![0; MAX_BLOCK + 1]);
+        assert_eq!(Block::from_prefix(1, codec::RAW, SHA2_256, 32, long), None, "too large");
     }
 
     #[test]
