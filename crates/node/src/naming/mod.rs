@@ -14,8 +14,6 @@ mod tests;
 mod txt;
 
 pub(crate) use self::txt::name_servers;
-
-pub(crate) use self::txt::name_servers;
 use self::{cache::Cache, txt::TxtClient};
 use cidery_core::{ForeignName, NetworkError, ResolveError, Resolved};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};

@@ -165,14 +165,6 @@ impl System {
     }
 }
 
-/// The servers to ask now, for whoever asks for other records than TXT.
-pub(crate) fn name_servers(config: &DnsConfig) -> Vec<NameServerConfig> {
-    match config.server {
-        Some(server) => vec![fixed(server)],
-        None => system_servers(Path::new(RESOLV_CONF)),
-    }
-}
-
 /// One server on any port, and nothing else.
 fn fixed(server: SocketAddr) -> NameServerConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()]
