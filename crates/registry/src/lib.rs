@@ -6,6 +6,7 @@
 //!             ├─ upload    socket ──► leaves in the store + whole-blob sha256 ──► link
 //!             ├─ stream    blobs on their way out, local or while they arrive
 //!             ├─ foreign   other people's roots: one session each, fetched ahead of a pull
+//!             ├─ archive   images in and out as files
 //!             └─ tree      a namespace's state; the one writer and immutable snapshots
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! ahead. All end with what they serve. Hashing and reading of local blocks happen on blocking
 //! threads, for one batch or leaf at a time, so that no slow client holds one.
 
+pub mod archive;
 mod config;
 mod error;
 mod foreign;

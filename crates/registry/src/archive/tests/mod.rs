@@ -1,0 +1,8 @@
+#![allow(clippy::unwrap_used)]
+
+mod docker;
+mod hostile;
+mod naming;
+mod round_trips;
+mod skopeo;
+mod support;
