@@ -1,2 +1,46 @@
-//! stub
-fn main() {}
+//! cidery: an IPFS node with an OCI registry inside.
+//!
+//! This crate is the command line, the configuration and the wiring; the only one that reads
+//! arguments, environment or configuration files, and the only one that names every other crate.
+//!
+//! - [`cli`]: what can be typed. [`settings`]: flags over environment over a TOML file, in one step.
+//! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
+//! - [`control`]: the Unix socket between the commands and the running node.
+//! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
+
+mod cli;
+mod commands;
+mod control;
+mod publisher;
+mod serve;
+mod settings;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: what failed, and why, down to the cause.
+            eprintln!("cidery: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> anyhow::Result<()> {
+    let settings = settings::Settings::load(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = match cli.command {
+        cli::Command::Serve(options) => {
+            serve::init_logging();
+            runtime.block_on(serve::run(settings.serve(options)?))
+        }
+        command => runtime.block_on(commands::run(command, &settings)),
+    };
+    // Work that never ends by itself (a blocked read of a dead disk, say) must not hold the exit up.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}

@@ -120,7 +120,7 @@ fn roots<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
     let next = store.commit(&local, Some(*first.cid()), *second.cid(), &[]).expect(OK);
     assert!(next.sequence > entry.sequence);
     let store = reopen(store);
-    assert_eq!(store.namespaces().expect(OK), [local.clone()]);
+    assert_eq!(store.namespaces().expect(OK), std::slice::from_ref(&local));
     let cids = |n| store.history(&local, n).expect(OK).iter().map(|e| e.cid).collect::<Vec<_>>();
     assert_eq!(cids(10), [*second.cid(), *first.cid()]);
     assert_eq!(cids(1), [*second.cid()]);

@@ -1,0 +1,198 @@
+//! What can be typed. Others script against these spellings: they do not change.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// An IPFS node with an OCI registry inside: docker push here, docker pull anywhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cidery",
+    version,
+    propagate_version = true,
+    after_help = "\
+Example:
+  cidery serve                              start the node, registry on 127.0.0.1:5000
+  docker push localhost:5000/hello:1        push to it
+  cidery publish                            make it public, and print how to pull it elsewhere"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The data directory [default: cidery in the user's data directory]
+    #[arg(long, global = true, env = "CIDERY_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The configuration file [default: cidery/config.toml in the user's configuration directory, if it exists]
+    #[arg(long, global = true, env = "CIDERY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the node: registry, swarm and store
+    Serve(Serve),
+    /// What the running node is and holds
+    #[command(after_help = "Example:\n  cidery status --json | jq -r '.addresses[]'")]
+    Status(Json),
+    /// Make a namespace public, now and with every later push
+    #[command(after_help = "\
+Example:
+  cidery publish              the root CID, the names to pull by, the TXT records for a domain
+  cidery publish --once       only what is there now; later pushes stay private")]
+    Publish(Publish),
+    /// Make a namespace private again
+    #[command(after_help = "Example:\n  cidery unpublish\n\nWhat others have fetched meanwhile stays with them.")]
+    Unpublish(Unpublish),
+    /// The images in this node's namespaces
+    #[command(after_help = "Example:\n  cidery images --json | jq -r '.[].name'")]
+    Images(Json),
+    /// Fetch an image into the node, completely and verified
+    #[command(after_help = "Example:\n  cidery pull example.com/app:1")]
+    Pull(Pull),
+    /// Write an image or a tree to a file or directory
+    #[command(after_help = "\
+Examples:
+  cidery export hello:1 hello-layout                      an OCI layout in a directory
+  cidery export hello:1 hello.tar --format docker         for docker load -i hello.tar
+  cidery export <root cid> registry                       a storage directory the stock registry serves")]
+    Export(Export),
+    /// Bring an image in from a file: an OCI layout, a docker-archive tar, or a CAR
+    #[command(after_help = "Example:\n  docker save hello:1 -o hello.tar && cidery import hello.tar --as hello:1")]
+    Import(Import),
+}
+
+#[derive(Debug, Args, Default)]
+#[command(after_help = "\
+Examples:
+  cidery serve
+  cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…")]
+pub struct Serve {
+    /// Where the registry listens [default: 127.0.0.1:5000]
+    #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT")]
+    pub http: Option<SocketAddr>,
+    /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
+    #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub swarm: Vec<String>,
+    /// A node to stay connected to; may be repeated
+    #[arg(long, env = "CIDERY_PEER", value_name = "MULTIADDR", value_delimiter = ',')]
+    pub peer: Vec<String>,
+    /// How to join the public network; may be repeated [default: default]
+    #[arg(long, env = "CIDERY_BOOTSTRAP", value_name = "default|none|MULTIADDR", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+    /// Find nodes on the local network [default: on]
+    #[arg(long, env = "CIDERY_MDNS", value_name = "on|off")]
+    pub mdns: Option<Switch>,
+    /// The DNS server to ask [default: the system's]
+    #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT")]
+    pub dns: Option<SocketAddr>,
+}
+
+/// on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The namespace
+    #[arg(default_value = "local")]
+    pub namespace: String,
+    /// Publish only the present state, not what is pushed later
+    #[arg(long)]
+    pub once: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Unpublish {
+    /// The namespace
+    #[arg(default_value = "local")]
+    pub namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// What follows the host in a docker pull, e.g. example.com/app:1
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// An image's name, or a CID
+    #[arg(value_name = "NAME|CID")]
+    pub source: String,
+    /// The file or directory to write; - for standard output
+    pub dest: PathBuf,
+    /// What to write [default: oci for a name, registry for a CID]
+    #[arg(long)]
+    pub format: Option<ExportFormat>,
+}
+
+/// What an export writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// The tree as it is: a storage directory for the stock registry
+    Registry,
+    /// An OCI image layout (a directory, or a tar if DEST ends in .tar)
+    Oci,
+    /// A tar for docker load
+    Docker,
+    /// A CARv1 file
+    Car,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// An OCI layout (directory or tar), a docker-archive tar, or a CAR; - for standard input
+    pub path: PathBuf,
+    /// The name it gets here [default: the name it carries]
+    #[arg(long = "as", value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_promised_spellings_parse() {
+        for line in [
+            "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
+             --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
+            "cidery status --data d --json",
+            "cidery publish local --once --data d --json",
+            "cidery publish",
+            "cidery unpublish local --data d",
+            "cidery images --data d --json",
+            "cidery pull example.com/app:1 --data d",
+            "cidery export hello:1 out --format docker --data d",
+            "cidery import layout --as hello:1 --data d",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The commands that talk to a running node.
+
+pub mod bar;
+mod export;
+mod files;
+mod images;
+mod import;
+mod publish;
+mod pull;
+mod status;
+
+use crate::{
+    cli::{Command, Json},
+    control::client::Client,
+    settings::Settings,
+};
+use anyhow::Result;
+use serde::Serialize;
+
+/// Runs one.
+pub async fn run(command: Command, settings: &Settings) -> Result<()> {
+    let mut node = Client::connect(&settings.data).await?;
+    match command {
+        Command::Serve(_) => unreachable!("main runs serve itself"),
+        Command::Status(Json { json }) => status::run(&mut node, json).await,
+        Command::Publish(options) => publish::publish(&mut node, options).await,
+        Command::Unpublish(options) => publish::unpublish(&mut node, options).await,
+        Command::Images(Json { json }) => images::run(&mut node, json).await,
+        Command::Pull(options) => pull::run(&mut node, options).await,
+        Command::Export(options) => export::run(&mut node, options).await,
+        Command::Import(options) => import::run(&mut node, options).await,
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

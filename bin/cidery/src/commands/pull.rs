@@ -1,0 +1,20 @@
+//! `cidery pull`.
+
+use super::bar::{self, Bar};
+use crate::{
+    cli,
+    control::{
+        client::Client,
+        types::{PullRequest, Pulled},
+    },
+};
+use anyhow::Result;
+
+pub async fn run(node: &mut Client, options: cli::Pull) -> Result<()> {
+    let bar = Bar::new(&options.name);
+    let frames = node.frames("/pull", &PullRequest { name: options.name.clone() }).await?;
+    let pulled: Pulled = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
+    drop(bar);
+    println!("{}  {}  ({} blobs, {})", options.name, pulled.digest, pulled.blobs, bar::bytes(pulled.bytes));
+    Ok(())
+}

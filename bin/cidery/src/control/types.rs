@@ -1,0 +1,109 @@
+//! What goes over the control socket, and out of `--json`: field names are stable.
+
+use serde::{Deserialize, Serialize};
+
+/// `cidery status --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub peer_id: String,
+    /// Multiaddrs ending in `/p2p/<id>`.
+    pub addresses: Vec<String>,
+    /// Connected peers.
+    pub peers: usize,
+    pub namespaces: Vec<NamespaceStatus>,
+    pub blocks: u64,
+    pub bytes: u64,
+}
+
+/// One namespace in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NamespaceStatus {
+    pub name: String,
+    pub root: Option<String>,
+    /// The root that is public now.
+    pub published: Option<String>,
+}
+
+/// Asks for a publication.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PublishRequest {
+    pub namespace: String,
+    pub once: bool,
+}
+
+/// `cidery publish --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Published {
+    pub namespace: String,
+    pub root: String,
+    /// The signed name, once namespaces have one.
+    pub ipns: Option<String>,
+    /// What to type after `docker pull` where a node runs on the default port.
+    pub pull: Vec<String>,
+    /// TXT records in zone file form, owner name included.
+    pub txt: Vec<String>,
+}
+
+/// Asks for the end of a publication.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct UnpublishRequest {
+    pub namespace: String,
+}
+
+/// One row of `cidery images --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// `repository:tag`.
+    pub name: String,
+    pub digest: String,
+    /// Bytes of all blobs and manifests it needs.
+    pub bytes: u64,
+    /// RFC 3339, UTC.
+    pub pushed: String,
+    pub namespace: String,
+}
+
+/// Asks for an image to be fetched.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PullRequest {
+    pub name: String,
+}
+
+/// What a pull brought.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pulled {
+    pub digest: String,
+    pub bytes: u64,
+    pub blobs: u64,
+}
+
+/// Asks for an export; the answer's data frames are the file (a tar, or a CAR).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExportRequest {
+    pub source: String,
+    /// `registry`, `oci`, `docker`, `car`; `None` for the default of the source's kind.
+    pub format: Option<String>,
+}
+
+/// What an export is about to send: the first frame's result.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exported {
+    pub bytes: u64,
+}
+
+/// One image that an import brought in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Imported {
+    pub name: String,
+    pub digest: String,
+    pub bytes: u64,
+}
+
+/// How far long work is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub done: u64,
+    /// Grows while more becomes known; 0 while nothing is.
+    pub total: u64,
+}

@@ -1,0 +1,173 @@
+//! The node: opens store, swarm and registry, joins them, and runs until told to stop.
+
+use crate::{
+    control::server::Control,
+    publisher::{self, Publisher},
+    settings::{Bootstrap, ServeSettings},
+};
+use anyhow::{Context, Result};
+use cidery_blockstore::{DiskStore, Options};
+use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore, ports::LocalFetcher};
+use cidery_node::{Config as NodeConfig, Identity, Node};
+use cidery_registry::{Config as RegistryConfig, Registry};
+use std::{io, io::IsTerminal, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::spawn_blocking,
+};
+
+/// How long requests that are under way may take to end after the first signal.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives.
+pub fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CIDERY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cidery=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+/// Runs the node.
+pub async fn run(settings: ServeSettings) -> Result<()> {
+    // The port first: the likeliest thing to be wrong, and nothing is touched yet.
+    let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
+    let store = open_store(&settings.data).await?;
+    let blocks: Arc<dyn Blockstore> = Arc::new(store.clone());
+    let roots: Arc<dyn RootStore> = Arc::new(store.clone());
+    let public: Arc<dyn PublicBlocks> = Arc::new(store.clone());
+
+    let node = Node::start(node_config(&settings)?, blocks.clone(), public).await?;
+    let network: Arc<dyn Network> = Arc::new(node.clone());
+    let config = RegistryConfig { allowed_hosts: settings.hosts.clone(), ..Default::default() };
+    let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
+
+    let announcer = Arc::new(Publisher {
+        namespace: Namespace::local(),
+        roots: roots.clone(),
+        network,
+        blocks: Arc::new(LocalFetcher(blocks.clone())),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let control = Control::bind(&settings.data)?;
+    let address = listener.local_addr()?;
+    introduce(&settings, address, &node, &store).await;
+
+    if let Some(tree) = registry.tree(&announcer.namespace) {
+        tokio::spawn(publisher::run(announcer.clone(), tree.roots()));
+    }
+    let state = crate::control::server::State {
+        registry: registry.clone(),
+        node: node.clone(),
+        blocks,
+        roots,
+        publisher: announcer,
+        http: address,
+    };
+    let control = tokio::spawn(control.serve(state, stopped(stopping.clone())));
+    let serving = registry.serve(listener, stopped(stopping));
+    tokio::pin!(serving);
+
+    let mut signals = Signals::new()?;
+    let result = tokio::select! {
+        result = &mut serving => result.context("serving"),
+        () = signals.next() => {
+            tracing::info!("stopping: waiting for requests under way; a second signal stops at once");
+            // Nobody listening any more is fine: then there is nothing to stop.
+            let _ = stop.send(true);
+            tokio::select! {
+                result = tokio::time::timeout(DRAIN, &mut serving) => match result {
+                    Ok(result) => result.context("serving"),
+                    Err(_) => Ok(tracing::warn!("requests still under way after {DRAIN:?} were cut off")),
+                },
+                () = signals.next() => Ok(()),
+            }
+        }
+    };
+    control.abort();
+    node.shutdown().await;
+    spawn_blocking(move || store.close()).await?.context("closing the store")?;
+    result
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // A dropped sender means the same as the word.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn in_use(address: SocketAddr) -> String {
+    format!(
+        "cannot listen on {address} for the registry; if another program has it, choose another port, \
+         e.g. --http 127.0.0.1:{}",
+        address.port().checked_add(1).unwrap_or(5001)
+    )
+}
+
+async fn open_store(data: &Path) -> Result<DiskStore> {
+    let data = data.to_owned();
+    let options = Options { progress: Some(crate::commands::bar::rebuild()), ..Default::default() };
+    let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
+    for note in store.damage() {
+        tracing::warn!("{note}");
+    }
+    Ok(store)
+}
+
+fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
+    let path = settings.data.join("identity");
+    let identity = Identity::load_or_create(&path).with_context(|| format!("the identity in {}", path.display()))?;
+    Ok(NodeConfig {
+        identity,
+        listen: settings.swarm.clone(),
+        peers: settings.peers.clone(),
+        bootstrap: match &settings.bootstrap {
+            Bootstrap::Default => cidery_node::Bootstrap::Default,
+            Bootstrap::None => cidery_node::Bootstrap::None,
+            Bootstrap::Addresses(list) => cidery_node::Bootstrap::Addresses(list.clone()),
+        },
+        mdns: settings.mdns,
+        dns: settings.dns,
+        limits: Default::default(),
+    })
+}
+
+/// Says who it is, where it is, and what to type next.
+async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore) {
+    let stats = store.stats();
+    let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
+    let data = match &settings.data {
+        path if *path == crate::settings::default_data().unwrap_or_default() => String::new(),
+        path => format!(" --data {}", path.display()),
+    };
+    println!("cidery {}", env!("CARGO_PKG_VERSION"));
+    println!("  registry  http://{http}");
+    println!("  peer id   {}", node.peer_id());
+    for address in node.addresses().await {
+        println!("  address   {address}");
+    }
+    println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
+    println!("Next: docker push {host}/hello:1, then `cidery publish{data}` to make it public.");
+}
+
+/// SIGINT and SIGTERM, one after the other.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

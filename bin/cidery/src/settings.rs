@@ -1,0 +1,179 @@
+//! Flags over environment over a small TOML file over defaults, turned into usable values in one step.
+
+use crate::cli::{self, Switch};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// The configuration file. Its keys are the flags' names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data: Option<PathBuf>,
+    http: Option<SocketAddr>,
+    swarm: Vec<String>,
+    peer: Vec<String>,
+    bootstrap: Vec<String>,
+    mdns: Option<Switch>,
+    dns: Option<SocketAddr>,
+    hosts: Vec<String>,
+}
+
+/// What every command needs, and the file for what only some do.
+pub struct Settings {
+    /// The data directory.
+    pub data: PathBuf,
+    file: File,
+}
+
+/// How the public network is joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// Through the well-known nodes.
+    Default,
+    /// Not at all.
+    None,
+    /// Through these.
+    Addresses(Vec<String>),
+}
+
+/// What `serve` runs with.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    pub data: PathBuf,
+    pub http: SocketAddr,
+    pub swarm: Vec<String>,
+    pub peers: Vec<String>,
+    pub bootstrap: Bootstrap,
+    pub mdns: bool,
+    pub dns: Option<SocketAddr>,
+    /// Names, besides localhost, under which the registry may be addressed.
+    pub hosts: Vec<String>,
+}
+
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+const DEFAULT_SWARM: [&str; 2] = ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"];
+const DEFAULT_SWARM_V6: [&str; 2] = ["/ip6/::/tcp/4001", "/ip6/::/udp/4001/quic-v1"];
+
+impl Settings {
+    /// Reads the file and decides where the data is.
+    pub fn load(global: &cli::Global) -> Result<Self> {
+        let file = match &global.config {
+            Some(path) => read(path)?,
+            None => match default_config() {
+                Some(path) if path.exists() => read(&path)?,
+                _ => File::default(),
+            },
+        };
+        let data = match global.data.clone().or_else(|| file.data.clone()).or_else(default_data) {
+            Some(data) => data,
+            None => bail!("no home directory to keep data in: name one with --data DIR"),
+        };
+        Ok(Self { data, file })
+    }
+
+    /// Completes the flags of `serve`.
+    pub fn serve(self, flags: cli::Serve) -> Result<ServeSettings> {
+        let first = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
+        let swarm = first(flags.swarm, self.file.swarm);
+        Ok(ServeSettings {
+            data: self.data,
+            http: flags.http.or(self.file.http).unwrap_or(DEFAULT_HTTP),
+            swarm: if swarm.is_empty() { default_swarm() } else { swarm },
+            peers: first(flags.peer, self.file.peer),
+            bootstrap: bootstrap(first(flags.bootstrap, self.file.bootstrap))?,
+            mdns: flags.mdns.or(self.file.mdns).unwrap_or(Switch::On) == Switch::On,
+            dns: flags.dns.or(self.file.dns),
+            hosts: self.file.hosts,
+        })
+    }
+}
+
+/// IPv6 only where the kernel has it: an address that is asked for must work.
+fn default_swarm() -> Vec<String> {
+    let v6 = std::fs::read("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty());
+    let v6 = DEFAULT_SWARM_V6.into_iter().filter(|_| v6);
+    DEFAULT_SWARM.into_iter().chain(v6).map(String::from).collect()
+}
+
+fn bootstrap(values: Vec<String>) -> Result<Bootstrap> {
+    match values.as_slice() {
+        [] => Ok(Bootstrap::Default),
+        [one] if one == "default" => Ok(Bootstrap::Default),
+        [one] if one == "none" => Ok(Bootstrap::None),
+        _ => {
+            if let Some(word) = values.iter().find(|value| !value.starts_with('/')) {
+                bail!("--bootstrap takes default, none, or multiaddrs like /ip4/…/p2p/…, not {word:?} among others");
+            }
+            Ok(Bootstrap::Addresses(values))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+}
+
+fn home() -> Option<PathBuf> {
+    env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn base(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    set.or_else(|| home().map(|home| home.join(below_home)))
+}
+
+fn default_config() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config")?.join("cidery/config.toml"))
+}
+
+pub fn default_data() -> Option<PathBuf> {
+    Some(base("XDG_DATA_HOME", ".local/share")?.join("cidery"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings { data: "d".into(), file: toml::from_str(text).expect("valid") }
+    }
+
+    #[test]
+    fn defaults_are_safe() {
+        let serve = settings("").serve(cli::Serve::default()).expect("valid");
+        assert!(serve.http.ip().is_loopback());
+        assert_eq!(serve.http.port(), 5000);
+        assert!(serve.swarm.iter().all(|address| address.contains("/4001")));
+        assert_eq!(serve.bootstrap, Bootstrap::Default);
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let file = "http = \"127.0.0.1:1\"\npeer = [\"/ip4/1.1.1.1/tcp/1\"]\nmdns = \"off\"\nbootstrap = [\"none\"]";
+        let from_file = settings(file).serve(cli::Serve::default()).expect("valid");
+        assert_eq!((from_file.http.port(), from_file.mdns), (1, false));
+        assert_eq!(from_file.bootstrap, Bootstrap::None);
+        let flags = cli::Serve {
+            http: Some(([127, 0, 0, 1], 2).into()),
+            mdns: Some(Switch::On),
+            peer: vec!["/ip4/2.2.2.2/tcp/2".into()],
+            ..Default::default()
+        };
+        let serve = settings(file).serve(flags).expect("valid");
+        assert_eq!((serve.http.port(), serve.mdns, serve.peers.len()), (2, true, 1));
+        assert!(serve.peers[0].contains("2.2.2.2"));
+    }
+
+    #[test]
+    fn unknown_keys_and_words_are_refused() {
+        assert!(toml::from_str::<File>("htttp = \"127.0.0.1:1\"").is_err());
+        assert!(bootstrap(vec!["defualt".into()]).is_err());
+        assert!(bootstrap(vec!["none".into(), "/ip4/1.1.1.1".into()]).is_err());
+    }
+}
