@@ -1,1 +1,42 @@
-//! stub
+//! Blocks on disk, and everything that is not a block: the durable implementation of
+//! [`Blockstore`](cidery_core::Blockstore), [`RootStore`](cidery_core::RootStore) and
+//! [`PublicBlocks`](cidery_core::PublicBlocks).
+//!
+//! ```text
+//!   DATA/format     version and identity of the store            format.rs
+//!   DATA/lock       held while a process has the store open      format.rs
+//!   DATA/packs/     append-only files of block records: the truth about blocks    pack/
+//!   DATA/journal    roots, links, publications, uploads: the truth about the rest journal/
+//!   DATA/index/     sled, multihash → pack, offset, length: rebuilt when in doubt index/
+//! ```
+//!
+//! **The life of a block.** `put` claims the multihash in the table of recent blocks (`recent.rs`), so
+//! that no block is written twice, appends header and payload to a pack with one system call, and
+//! publishes the place. It can be read from then on. A commit takes its turn in the group
+//! (`commit.rs`): one leader flushes every pack that was written to, appends all waiting records to the
+//! journal as one batch, flushes that, and answers everybody. Later a checkpoint
+//! (`store/checkpoint.rs`) moves recent blocks into the index and notes per pack how far the index
+//! goes, so that the next start reads only what follows.
+//!
+//! **Threads.** Two belong to an open store: one writes checkpoints, the other keeps the marks of what
+//! is published (`marks.rs`). Both end when the store is closed or its last handle is dropped. No lock is
+//! held across input or output but these: a pack's append lock, and the locks that let one checkpoint, one
+//! walk and one leader run at a time.
+//!
+//! The formats on disk are described in `docs/storage-format.md`.
+
+mod buffers;
+mod codec;
+mod commit;
+mod disk;
+mod format;
+mod index;
+mod journal;
+mod marks;
+mod options;
+mod pack;
+mod recent;
+mod store;
+
+pub use options::{OpenError, Options, Progress, Stage};
+pub use store::DiskStore;

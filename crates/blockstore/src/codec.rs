@@ -1,0 +1,75 @@
+//! The little-endian fields that packs, journal and index are made of.
+
+use cidery_core::Cid;
+
+/// Appends fields to a buffer.
+pub(crate) trait Put {
+    fn put_u8(&mut self, value: u8);
+    fn put_u16(&mut self, value: u16);
+    fn put_u32(&mut self, value: u32);
+    fn put_u64(&mut self, value: u64);
+    /// A length (u32), then the bytes. Callers keep what they write below the journal's record limit.
+    fn put_bytes(&mut self, value: &[u8]);
+    fn put_cid(&mut self, cid: &Cid) {
+        self.put_bytes(&cid.to_bytes());
+    }
+}
+
+impl Put for Vec<u8> {
+    fn put_u8(&mut self, value: u8) {
+        self.push(value);
+    }
+    fn put_u16(&mut self, value: u16) {
+        self.extend(value.to_le_bytes());
+    }
+    fn put_u32(&mut self, value: u32) {
+        self.extend(value.to_le_bytes());
+    }
+    fn put_u64(&mut self, value: u64) {
+        self.extend(value.to_le_bytes());
+    }
+    fn put_bytes(&mut self, value: &[u8]) {
+        self.put_u32(value.len() as u32);
+        self.extend(value);
+    }
+}
+
+/// Reads fields off a slice; `None` when it is too short or a value is not valid.
+pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Take<'a> {
+    pub(crate) fn raw(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.raw(N)?.try_into().ok()
+    }
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        Some(self.array::<1>()?[0])
+    }
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = self.u32()?;
+        self.raw(len as usize)
+    }
+    /// Text that parses as a `T`.
+    pub(crate) fn parse<T: std::str::FromStr>(&mut self) -> Option<T> {
+        std::str::from_utf8(self.bytes()?).ok()?.parse().ok()
+    }
+    pub(crate) fn cid(&mut self) -> Option<Cid> {
+        Cid::try_from(self.bytes()?).ok()
+    }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

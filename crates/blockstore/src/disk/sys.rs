@@ -1,0 +1,49 @@
+//! The system calls that the standard library does not have.
+
+// The only unsafe code of the crate: calls into libc with descriptors and buffers that outlive the call.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, IoSlice},
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    path::Path,
+};
+
+/// `pwritev(2)`: how many bytes were written.
+pub(super) fn pwritev(file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    // SAFETY: IoSlice has the layout of iovec (documented), the slices live for the whole call, and
+    // callers pass two or three of them, far below IOV_MAX.
+    let written = unsafe { libc::pwritev(file.as_raw_fd(), parts.as_ptr().cast(), parts.len() as libc::c_int, offset) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Starts writing dirty pages of a range back, without waiting. Failures show at the next flush.
+pub(super) fn start_writeback(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return };
+    // SAFETY: no memory is passed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Takes an exclusive lock on a file, or says that somebody else has it. It ends with the file.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: no memory is passed.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// Bytes that an ordinary user can still write where `path` is.
+pub(super) fn free(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: an all-zero statvfs is valid, and the path ends with a zero byte.
+    let (result, stat) = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut stat), stat)
+    };
+    if result == 0 { Ok(stat.f_bavail.saturating_mul(stat.f_frsize)) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,86 @@
+//! The two small files at the top of a data directory: `format` says what it is, `lock` who has it.
+
+use crate::{
+    disk::{Disk, try_lock},
+    options::OpenError,
+};
+use cidery_core::StoreError;
+use std::{
+    fs::{self, File, OpenOptions},
+    hash::{BuildHasher, RandomState},
+    io::{self, Read, Write},
+    path::Path,
+};
+
+/// The format of the directory as a whole.
+const VERSION: u64 = 1;
+const NAME: &str = "format";
+const LOCK: &str = "lock";
+
+/// Writes a small file so that it is there whole, or not at all.
+pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io(format!("creating {name}"), error);
+    let temporary = format!("{name}.new");
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = disk.create(&temporary).map_err(failed)?;
+    file.write_at(&[bytes], 0).map_err(failed)?;
+    file.sync_data().map_err(failed)?;
+    disk.rename(&temporary, name).map_err(failed)?;
+    disk.sync_dir("").map_err(failed)
+}
+
+/// The id of the store in a directory: one line, `cidery-store <version> <id in 16 hex digits>`.
+/// `None` if there is no such file.
+pub(crate) fn read(disk: &dyn Disk) -> Result<Option<u64>, OpenError> {
+    let failed = |error| StoreError::io(format!("reading {NAME}"), error);
+    let file = match disk.open(NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error).into()),
+    };
+    let mut bytes = [0; 64];
+    let got = file.read_at(&mut bytes, 0).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes[..got]);
+    let mut words = text.trim_end().split(' ');
+    let damaged = || OpenError::Damaged {
+        what: format!("the file {NAME:?} in the data directory"),
+        detail: "it does not read `cidery-store <version> <id>`".into(),
+    };
+    if words.next() != Some("cidery-store") {
+        return Err(damaged());
+    }
+    let version: u64 = words.next().and_then(|word| word.parse().ok()).ok_or_else(damaged)?;
+    if version > VERSION {
+        return Err(OpenError::Newer { what: "the data directory".into(), found: version, supported: VERSION });
+    }
+    let id = words.next().filter(|word| word.len() == 16).and_then(|word| u64::from_str_radix(word, 16).ok());
+    id.map(Some).ok_or_else(damaged)
+}
+
+/// Makes a directory a store with a new id.
+pub(crate) fn create(disk: &dyn Disk) -> Result<u64, StoreError> {
+    let id = RandomState::new().hash_one(std::process::id());
+    write_whole(disk, NAME, format!("cidery-store {VERSION} {id:016x}\n").as_bytes())?;
+    Ok(id)
+}
+
+/// Takes the directory for this process until the file is dropped.
+pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
+    let failed = |error| StoreError::io(format!("locking {}", directory.display()), error);
+    fs::create_dir_all(directory).map_err(failed)?;
+    let path = directory.join(LOCK);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+    let mut file = options.open(path).map_err(failed)?;
+    if !try_lock(&file).map_err(failed)? {
+        let mut text = String::new();
+        // Who holds it may be writing it right now; then it is left unsaid.
+        let _ = file.read_to_string(&mut text);
+        return Err(OpenError::Locked { path: directory.to_owned(), pid: text.trim().parse().ok() });
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}

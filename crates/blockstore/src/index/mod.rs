@@ -1,0 +1,100 @@
+//! The index: multihash → place of the record. It holds nothing that packs and journal do not say too,
+//! so whenever it is in doubt it is thrown away and made again.
+
+mod build;
+#[cfg(test)]
+pub(crate) mod memory;
+mod sled;
+
+pub(crate) use self::{
+    build::{PackView, Survey, fill, prefer, survey},
+    sled::SledHome,
+};
+
+use crate::{
+    codec::{Put, Take},
+    pack::{Location, origin_from},
+};
+use cidery_core::Multihash;
+use thiserror::Error;
+
+/// The index could not do what was asked: it failed, or what it holds makes no sense.
+#[derive(Debug, Clone, Error)]
+#[error("{0}")]
+pub(crate) struct IndexError(pub(crate) String);
+
+/// How far the index goes in one pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// The pack's salt: another pack under the same id is another pack.
+    pub(crate) salt: u64,
+    /// Every record before this offset is in the index, durably.
+    pub(crate) upto: u64,
+    /// How many blocks the index places before `upto` in this pack.
+    pub(crate) blocks: u64,
+}
+
+/// An open index.
+pub(crate) trait Index: Send + Sync {
+    fn get(&self, hash: &Multihash) -> Result<Option<Location>, IndexError>;
+    /// Sets places, and calls `replaced` with each former one.
+    fn set(
+        &self,
+        places: &[(Multihash, Location)],
+        replaced: &mut dyn FnMut(&Multihash, Location),
+    ) -> Result<(), IndexError>;
+    /// Calls `each` with every place.
+    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError>;
+    /// Everything said so far is durable on return.
+    fn flush(&self) -> Result<(), IndexError>;
+    fn checkpoints(&self) -> Result<Vec<(u64, Checkpoint)>, IndexError>;
+    fn set_checkpoints(&self, checkpoints: &[(u64, Checkpoint)]) -> Result<(), IndexError>;
+    /// Whose packs it describes; `None` for a fresh one.
+    fn store(&self) -> Result<Option<u64>, IndexError>;
+    fn set_store(&self, id: u64) -> Result<(), IndexError>;
+}
+
+/// Where an index lives.
+pub(crate) trait IndexHome: Send + Sync {
+    /// Opens it; creates it if there is none.
+    fn open(&self) -> Result<Box<dyn Index>, IndexError>;
+    /// Removes it, whatever is there.
+    fn wipe(&self) -> Result<(), IndexError>;
+}
+
+/// A place as the index stores it.
+fn encode(place: &Location) -> Vec<u8> {
+    let mut out = Vec::with_capacity(23);
+    out.put_u64(place.pack);
+    out.put_u64(place.offset);
+    out.put_u32(place.len);
+    out.put_u16(place.head);
+    out.put_u8(place.origin as u8);
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<Location, IndexError> {
+    let parse = || {
+        let mut take = Take(bytes);
+        let (pack, offset, len, head) = (take.u64()?, take.u64()?, take.u32()?, take.u16()?);
+        let origin = origin_from(take.u8()?)?;
+        take.is_empty().then_some(Location { pack, offset, head, len, origin })
+    };
+    parse().ok_or_else(|| IndexError("an entry does not parse".into()))
+}
+
+fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    out.put_u64(checkpoint.salt);
+    out.put_u64(checkpoint.upto);
+    out.put_u64(checkpoint.blocks);
+    out
+}
+
+fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, IndexError> {
+    let parse = || {
+        let mut take = Take(bytes);
+        Some(Checkpoint { salt: take.u64()?, upto: take.u64()?, blocks: take.u64()? })
+    };
+    parse().ok_or_else(|| IndexError("a checkpoint does not parse".into()))
+}

@@ -1,0 +1,249 @@
+//! What the journal says, record by record.
+
+use crate::codec::{Put, Take};
+use cidery_core::{Cid, Digest, Link, Namespace, PublishMode, RepositoryName, UploadRecord};
+
+/// The highest kind of record that is known here. 9 (tombstones: records of packs that are dead),
+/// 10 (a pack that was removed) and 11 (an encrypted namespace) are reserved.
+pub(crate) const LAST_KIND: u8 = 8;
+
+/// The largest body of one record, in bytes.
+pub(crate) const MAX_BODY: usize = 16 << 20;
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Kind 1: a namespace has a new root, which holds these links.
+    Root { namespace: Namespace, root: Cid, folded: Vec<(RepositoryName, Digest)> },
+    /// Kind 2: a blob is linked and in no root yet.
+    Linked(Link),
+    /// Kind 3: it is not linked any more.
+    Unlinked { namespace: Namespace, repository: RepositoryName, digest: Digest },
+    /// Kind 4: a namespace is public, by this root now.
+    Published { namespace: Namespace, mode: PublishMode, root: Cid },
+    /// Kind 5: it is private again.
+    Unpublished(Namespace),
+    /// Kind 6: an upload's state.
+    Upload(UploadRecord),
+    /// Kind 7: an upload ended.
+    UploadEnded(String),
+    /// Kind 8: this much of a pack is on the disk.
+    PackFlushed { pack: u64, salt: u64, len: u64 },
+}
+
+/// An event in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) sequence: u64,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) event: Event,
+}
+
+/// Why bytes are not a record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BadRecord {
+    Malformed,
+    Unknown(u8),
+}
+
+impl Event {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Root { .. } => 1,
+            Self::Linked(_) => 2,
+            Self::Unlinked { .. } => 3,
+            Self::Published { .. } => 4,
+            Self::Unpublished(_) => 5,
+            Self::Upload(_) => 6,
+            Self::UploadEnded(_) => 7,
+            Self::PackFlushed { .. } => 8,
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Root { namespace, root, folded } => {
+                out.put_bytes(namespace.as_str().as_bytes());
+                out.put_cid(root);
+                out.put_u32(folded.len() as u32);
+                for (repository, digest) in folded {
+                    out.put_bytes(repository.as_str().as_bytes());
+                    out.put_bytes(digest.as_str().as_bytes());
+                }
+            }
+            Self::Linked(link) => {
+                out.put_bytes(link.namespace.as_str().as_bytes());
+                out.put_bytes(link.repository.as_str().as_bytes());
+                out.put_bytes(link.digest.as_str().as_bytes());
+                out.put_cid(&link.cid);
+                out.put_u64(link.size);
+            }
+            Self::Unlinked { namespace, repository, digest } => {
+                out.put_bytes(namespace.as_str().as_bytes());
+                out.put_bytes(repository.as_str().as_bytes());
+                out.put_bytes(digest.as_str().as_bytes());
+            }
+            Self::Published { namespace, mode, root } => {
+                out.put_bytes(namespace.as_str().as_bytes());
+                out.put_u8(matches!(mode, PublishMode::Once(_)).into());
+                out.put_cid(root);
+            }
+            Self::Unpublished(namespace) => out.put_bytes(namespace.as_str().as_bytes()),
+            Self::Upload(upload) => {
+                out.put_bytes(upload.id.as_bytes());
+                out.put_u32(upload.pins.len() as u32);
+                upload.pins.iter().for_each(|pin| out.put_cid(pin));
+                out.put_bytes(&upload.state);
+            }
+            Self::UploadEnded(id) => out.put_bytes(id.as_bytes()),
+            Self::PackFlushed { pack, salt, len } => {
+                out.put_u64(*pack);
+                out.put_u64(*salt);
+                out.put_u64(*len);
+            }
+        }
+    }
+
+    fn decode(kind: u8, body: &[u8]) -> Option<Self> {
+        let mut take = Take(body);
+        let event = match kind {
+            1 => {
+                let (namespace, root) = (take.parse()?, take.cid()?);
+                // Pushed one by one: a count that lies reserves nothing.
+                let mut folded = Vec::new();
+                for _ in 0..take.u32()? {
+                    folded.push((take.parse()?, take.parse()?));
+                }
+                Self::Root { namespace, root, folded }
+            }
+            2 => Self::Linked(Link {
+                namespace: take.parse()?,
+                repository: take.parse()?,
+                digest: take.parse()?,
+                cid: take.cid()?,
+                size: take.u64()?,
+            }),
+            3 => Self::Unlinked { namespace: take.parse()?, repository: take.parse()?, digest: take.parse()? },
+            4 => {
+                let (namespace, once, root) = (take.parse()?, take.u8()?, take.cid()?);
+                let mode = match once {
+                    0 => PublishMode::Continuous,
+                    1 => PublishMode::Once(root),
+                    _ => return None,
+                };
+                Self::Published { namespace, mode, root }
+            }
+            5 => Self::Unpublished(take.parse()?),
+            6 => {
+                let id = take.parse()?;
+                let mut pins = Vec::new();
+                for _ in 0..take.u32()? {
+                    pins.push(take.cid()?);
+                }
+                Self::Upload(UploadRecord { id, pins, state: take.bytes()?.to_vec() })
+            }
+            7 => Self::UploadEnded(take.parse()?),
+            8 => Self::PackFlushed { pack: take.u64()?, salt: take.u64()?, len: take.u64()? },
+            _ => return None,
+        };
+        take.is_empty().then_some(event)
+    }
+}
+
+impl Record {
+    /// `u8 kind, u8 flags (0), u64 sequence, u64 time, u32 length`, then the body. How long the body is.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> usize {
+        out.put_u8(self.event.kind());
+        out.put_u8(0);
+        out.put_u64(self.sequence);
+        out.put_u64(self.at);
+        let length_at = out.len();
+        out.put_u32(0);
+        self.event.encode(out);
+        let body = out.len() - length_at - 4;
+        out[length_at..length_at + 4].copy_from_slice(&(body as u32).to_le_bytes());
+        body
+    }
+
+    /// Takes one record off the front.
+    pub(crate) fn decode(take: &mut Take<'_>) -> Result<Self, BadRecord> {
+        let mut parts = || Some((take.u8()?, take.u8()?, take.u64()?, take.u64()?, take.bytes()?));
+        let (kind, _flags, sequence, at, body) = parts().ok_or(BadRecord::Malformed)?;
+        if kind == 0 || kind > LAST_KIND {
+            return Err(BadRecord::Unknown(kind));
+        }
+        let event = Event::decode(kind, body).ok_or(BadRecord::Malformed)?;
+        Ok(Self { sequence, at, event })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidery_core::Block;
+    use proptest::prelude::*;
+
+    pub(super) fn samples() -> Vec<Event> {
+        let cid = *Block::raw(&b"x"[..]).cid();
+        let (repository, digest) = ("team/app".parse::<RepositoryName>().unwrap(), Digest::sha256(&[7; 32]));
+        let namespace: Namespace = "example.com".parse().unwrap();
+        vec![
+            Event::Root {
+                namespace: namespace.clone(),
+                root: cid,
+                folded: vec![(repository.clone(), digest.clone()), (repository.clone(), Digest::sha512(&[1; 64]))],
+            },
+            Event::Linked(Link {
+                namespace: namespace.clone(),
+                repository: repository.clone(),
+                digest: digest.clone(),
+                cid,
+                size: u64::MAX,
+            }),
+            Event::Unlinked { namespace: namespace.clone(), repository, digest },
+            Event::Published { namespace: namespace.clone(), mode: PublishMode::Continuous, root: cid },
+            Event::Published { namespace: namespace.clone(), mode: PublishMode::Once(cid), root: cid },
+            Event::Unpublished(namespace),
+            Event::Upload(UploadRecord { id: "u".into(), pins: vec![cid, cid], state: vec![1, 2, 3] }),
+            Event::UploadEnded(String::new()),
+            Event::PackFlushed { pack: 1, salt: 2, len: 3 },
+        ]
+    }
+
+    #[test]
+    fn every_event_comes_back() {
+        for (n, event) in samples().into_iter().enumerate() {
+            let record = Record { sequence: n as u64, at: 99, event };
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(&mut Take(&bytes)), Ok(record));
+            for cut in 0..bytes.len() {
+                assert_eq!(Record::decode(&mut Take(&bytes[..cut])), Err(BadRecord::Malformed));
+            }
+            // What follows a body within its length is not ignored.
+            bytes.push(0);
+            bytes[18] += 1;
+            assert_eq!(Record::decode(&mut Take(&bytes)), Err(BadRecord::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_kind_of_later_versions_is_recognised() {
+        let mut bytes = Vec::new();
+        Record { sequence: 1, at: 1, event: Event::UploadEnded("x".into()) }.encode(&mut bytes);
+        bytes[0] = 9;
+        assert_eq!(Record::decode(&mut Take(&bytes)), Err(BadRecord::Unknown(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(kind in 0u8..12, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = vec![kind, 0];
+            bytes.extend([0; 16]);
+            bytes.put_bytes(&body);
+            let _ = Record::decode(&mut Take(&bytes));
+            let _ = Record::decode(&mut Take(&body));
+        }
+    }
+}

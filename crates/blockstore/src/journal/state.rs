@@ -1,0 +1,190 @@
+//! What the journal adds up to, in memory. Only records change it: live ones and replayed ones alike.
+
+use super::record::{Event, Record};
+use cidery_core::{
+    Cid, Digest, Link, Namespace, NamespaceState, Publication, PublishMode, RepositoryName, RootEntry, UploadRecord,
+};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// One namespace.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Space {
+    /// Oldest first; the last one is current.
+    pub(crate) history: Vec<RootEntry>,
+    pub(crate) links: BTreeMap<(RepositoryName, Digest), Link>,
+    pub(crate) publication: Option<Published>,
+}
+
+/// A publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) mode: PublishMode,
+    pub(crate) root: Cid,
+    /// Sequence of the record that made it: tells one publication from the next.
+    pub(crate) since: u64,
+}
+
+/// How much of a pack the journal knows to be on the disk.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackMark {
+    pub(crate) salt: u64,
+    pub(crate) len: u64,
+}
+
+/// The journal's sum.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) spaces: BTreeMap<Namespace, Space>,
+    pub(crate) uploads: BTreeMap<String, UploadRecord>,
+    pub(crate) packs: BTreeMap<u64, PackMark>,
+    /// Of the last record.
+    pub(crate) sequence: u64,
+}
+
+/// A journal's time stamp.
+pub(crate) fn to_millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+fn from_millis(at: u64) -> SystemTime {
+    // A stamp beyond what the system can express is nobody's clock.
+    UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH)
+}
+
+impl State {
+    /// Takes a record in.
+    pub(crate) fn apply(&mut self, record: &Record) {
+        self.sequence = record.sequence;
+        match &record.event {
+            Event::Root { namespace, root, folded } => {
+                let space = self.spaces.entry(namespace.clone()).or_default();
+                let entry = RootEntry { cid: *root, sequence: record.sequence, at: from_millis(record.at) };
+                space.history.push(entry);
+                for key in folded {
+                    space.links.remove(key);
+                }
+                if let Some(Published { mode: PublishMode::Continuous, root: public, .. }) = &mut space.publication {
+                    *public = *root;
+                }
+            }
+            Event::Linked(link) => {
+                let space = self.spaces.entry(link.namespace.clone()).or_default();
+                space.links.insert((link.repository.clone(), link.digest.clone()), link.clone());
+            }
+            Event::Unlinked { namespace, repository, digest } => {
+                if let Some(space) = self.spaces.get_mut(namespace) {
+                    space.links.remove(&(repository.clone(), digest.clone()));
+                }
+            }
+            Event::Published { namespace, mode, root } => {
+                let space = self.spaces.entry(namespace.clone()).or_default();
+                space.publication = Some(Published { mode: *mode, root: *root, since: record.sequence });
+            }
+            Event::Unpublished(namespace) => {
+                if let Some(space) = self.spaces.get_mut(namespace) {
+                    space.publication = None;
+                }
+            }
+            Event::Upload(upload) => {
+                self.uploads.insert(upload.id.clone(), upload.clone());
+            }
+            Event::UploadEnded(id) => {
+                self.uploads.remove(id);
+            }
+            Event::PackFlushed { pack, salt, len } => {
+                self.packs.insert(*pack, PackMark { salt: *salt, len: *len });
+            }
+        }
+    }
+
+    pub(crate) fn publication(&self, namespace: &Namespace) -> Option<Published> {
+        self.spaces.get(namespace)?.publication
+    }
+}
+
+impl Space {
+    pub(crate) fn root(&self) -> Option<&RootEntry> {
+        self.history.last()
+    }
+
+    pub(crate) fn state(&self) -> NamespaceState {
+        NamespaceState {
+            root: self.root().cloned(),
+            published: self.publication.map(|p| Publication { mode: p.mode, root: p.root }),
+        }
+    }
+
+    /// The roots that are public at `now`, newest first, and when the next of them stops being so.
+    ///
+    /// Of a continuous publication these are the current root and those that were current while it
+    /// lasted, for `window` after they stopped being current.
+    pub(crate) fn public_roots(&self, now: SystemTime, window: Duration) -> (Vec<Cid>, Option<SystemTime>) {
+        let Some(published) = self.publication else { return (Vec::new(), None) };
+        let mut roots = vec![published.root];
+        let mut expiry = None;
+        if published.mode == PublishMode::Continuous {
+            for pair in self.history.windows(2).rev() {
+                let (old, successor) = (&pair[0], &pair[1]);
+                if successor.sequence < published.since {
+                    break;
+                }
+                let until = successor.at.checked_add(window).unwrap_or(now);
+                if until > now {
+                    roots.push(old.cid);
+                    expiry = Some(expiry.map_or(until, |first: SystemTime| first.min(until)));
+                }
+            }
+        }
+        (roots, expiry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidery_core::Block;
+
+    fn root(n: u8) -> Cid {
+        *Block::raw(vec![n]).cid()
+    }
+
+    fn state(events: Vec<Event>) -> State {
+        let mut state = State::default();
+        for (n, event) in events.into_iter().enumerate() {
+            // One event per hour.
+            state.apply(&Record { sequence: n as u64 + 1, at: n as u64 * 3_600_000, event });
+        }
+        state
+    }
+
+    fn commit(n: u8) -> Event {
+        Event::Root { namespace: Namespace::local(), root: root(n), folded: Vec::new() }
+    }
+
+    fn publish() -> Event {
+        Event::Published { namespace: Namespace::local(), mode: PublishMode::Continuous, root: root(1) }
+    }
+
+    #[test]
+    fn predecessors_stay_public_for_the_window_if_they_were_public() {
+        // Root 0 was replaced before the publication; 1 at hour 3, 2 at hour 4.
+        let state = state(vec![commit(0), commit(1), publish(), commit(2), commit(3)]);
+        let space = &state.spaces[&Namespace::local()];
+        let hour = |n: u64| from_millis(n * 3_600_000);
+        let window = Duration::from_secs(2 * 3600);
+        assert_eq!(space.public_roots(hour(4), window), (vec![root(3), root(2), root(1)], Some(hour(5))));
+        assert_eq!(space.public_roots(hour(5), window), (vec![root(3), root(2)], Some(hour(6))));
+        assert_eq!(space.public_roots(hour(6), window), (vec![root(3)], None));
+    }
+
+    #[test]
+    fn once_means_one_root() {
+        let once = Event::Published { namespace: Namespace::local(), mode: PublishMode::Once(root(1)), root: root(1) };
+        let state = state(vec![commit(1), once, commit(2)]);
+        let space = &state.spaces[&Namespace::local()];
+        assert_eq!(space.public_roots(from_millis(0), Duration::MAX).0, [root(1)]);
+    }
+}

@@ -1,0 +1,333 @@
+//! What peers may see, beyond what came from peers: the blocks that published roots reach.
+//!
+//! For every published namespace there is a set of 64-bit fingerprints, keyed with a secret of this
+//! process, of the blocks that its public roots reach; nothing of it is on disk. Walks go by (codec,
+//! multihash), so that a blob with the bytes of a directory does not hide the directory's children.
+//! After a start nothing is shown until the sets are complete. A commit to a continuously published
+//! namespace walks on from the new root and stops at what is marked already; a new publication, and the
+//! end of a predecessor's time, make a new set that replaces the old one; withdrawing drops the set.
+
+use crate::store::Inner;
+use cidery_core::{Cid, Multihash, Namespace, StoreError, codec, dag};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, SystemTime},
+};
+
+/// How often the ends of predecessors' times are looked for, at least.
+const ROUND: Duration = Duration::from_secs(600);
+
+/// The hash of a fingerprint is itself.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+type Fingerprints = HashSet<u64, BuildHasherDefault<Identity>>;
+
+/// What one publication reaches.
+struct Set {
+    /// Sequence of the publication in the journal.
+    since: u64,
+    reached: RwLock<Fingerprints>,
+    /// Nodes that are reached and not here, by the fingerprint of their multihash.
+    awaited: Mutex<HashMap<u64, Vec<Cid>>>,
+}
+
+/// All sets, and the work on them.
+pub(crate) struct Marks {
+    key: RandomState,
+    sets: RwLock<BTreeMap<Namespace, Arc<Set>>>,
+    /// One walk at a time.
+    walking: Mutex<()>,
+    ready: AtomicBool,
+    /// How many awaited nodes there are in all sets together.
+    awaited: AtomicUsize,
+    todo: Mutex<Todo>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Todo {
+    arrived: Vec<(Namespace, Vec<Cid>)>,
+    closing: bool,
+}
+
+impl Marks {
+    /// Nothing is shown until the worker has been through every publication; `ready` if there is none.
+    pub(crate) fn new(ready: bool) -> Self {
+        Self {
+            key: RandomState::new(),
+            sets: RwLock::default(),
+            walking: Mutex::default(),
+            ready: AtomicBool::new(ready),
+            awaited: AtomicUsize::new(0),
+            todo: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    fn shown(&self, hash: &Multihash) -> u64 {
+        self.key.hash_one(hash)
+    }
+
+    fn node(&self, cid: &Cid) -> u64 {
+        self.key.hash_one((cid.codec(), cid.hash()))
+    }
+
+    /// Whether a published root reaches a block with this multihash.
+    pub(crate) fn show(&self, hash: &Multihash) -> bool {
+        if !self.is_ready() {
+            return false;
+        }
+        let shown = self.shown(hash);
+        self.sets.read().values().any(|set| set.reached.read().contains(&shown))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(SeqCst)
+    }
+
+    /// Waits until the marking of the start has ended.
+    pub(crate) fn wait_ready(&self) -> Result<(), StoreError> {
+        let mut todo = self.todo.lock();
+        while !self.is_ready() {
+            if todo.closing {
+                return Err(StoreError::Poisoned("the store is closed".into()));
+            }
+            self.wake.wait(&mut todo);
+        }
+        Ok(())
+    }
+
+    /// Shows nothing of a namespace any more.
+    pub(crate) fn withdraw(&self, namespace: &Namespace) {
+        if let Some(set) = self.sets.write().remove(namespace) {
+            self.forget(&set);
+        }
+    }
+
+    fn forget(&self, set: &Set) {
+        let gone = std::mem::take(&mut *set.awaited.lock()).len();
+        self.awaited.fetch_sub(gone, SeqCst);
+    }
+
+    /// Tells that a block is here now.
+    pub(crate) fn arrived(&self, hash: &Multihash) {
+        if self.awaited.load(SeqCst) == 0 {
+            return;
+        }
+        let shown = self.shown(hash);
+        for (namespace, set) in self.sets.read().iter() {
+            if let Some(cids) = set.awaited.lock().remove(&shown) {
+                self.awaited.fetch_sub(1, SeqCst);
+                self.todo.lock().arrived.push((namespace.clone(), cids));
+                self.wake.notify_all();
+            }
+        }
+    }
+
+    /// Ends the worker and whoever waits for it.
+    pub(crate) fn close(&self) {
+        self.todo.lock().closing = true;
+        self.wake.notify_all();
+    }
+
+    fn closing(&self) -> bool {
+        self.todo.lock().closing
+    }
+}
+
+impl Inner {
+    /// Makes the marks of a namespace say what the journal says. `fresh` starts over, for what
+    /// is not public any more; without it, only what came new is walked.
+    pub(crate) fn refresh_marks(&self, namespace: &Namespace, fresh: bool) {
+        let _one = self.marks.walking.lock();
+        let Some((published, roots)) = self.public_roots(namespace) else {
+            // Withdrawn meanwhile.
+            return;
+        };
+        let current = self.marks.sets.read().get(namespace).cloned();
+        if let Some(set) = current.filter(|set| !fresh && set.since == published.since) {
+            self.walk(&set, vec![published.root]);
+            return;
+        }
+        let set = Arc::new(Set { since: published.since, reached: RwLock::default(), awaited: Mutex::default() });
+        if !self.walk(&set, roots) {
+            return;
+        }
+        let mut sets = self.marks.sets.write();
+        // Withdrawn, or published otherwise, during the walk: then this set must not come up.
+        let still = self.state.read().publication(namespace).is_some_and(|now| now.since == published.since);
+        let old = if still { sets.insert(namespace.clone(), set.clone()) } else { Some(set.clone()) };
+        drop(sets);
+        if let Some(old) = old {
+            self.marks.forget(&old);
+        }
+        // What arrived before the set could be told of it.
+        let here = |cid: &Cid| matches!(self.size(cid), Ok(Some(_)));
+        let late: Vec<Cid> = set.awaited.lock().values().flatten().copied().collect();
+        for cid in late.into_iter().filter(here) {
+            self.marks.arrived(cid.hash());
+        }
+    }
+
+    /// Marks what the CIDs reach; `false` if the store is closing.
+    fn walk(&self, set: &Set, mut open: Vec<Cid>) -> bool {
+        while let Some(cid) = open.pop() {
+            if self.marks.closing() {
+                return false;
+            }
+            let shown = self.marks.shown(cid.hash());
+            if cid.codec() == codec::RAW {
+                set.reached.write().insert(shown);
+                continue;
+            }
+            let new = {
+                let mut reached = set.reached.write();
+                reached.insert(shown);
+                reached.insert(self.marks.node(&cid))
+            };
+            if new && let Some(links) = self.links_or_await(set, shown, &cid) {
+                open.extend(links);
+            }
+        }
+        true
+    }
+
+    /// A node's links; if it is not here it is awaited.
+    fn links_or_await(&self, set: &Set, shown: u64, cid: &Cid) -> Option<Vec<Cid>> {
+        let read = || match self.get(cid) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%cid, %error, "a published node can't be read; what is below it is not shown to peers");
+                None
+            }
+        };
+        let bytes = read().or_else(|| {
+            let new = {
+                let mut awaited = set.awaited.lock();
+                let cids = awaited.entry(shown).or_default();
+                cids.push(*cid);
+                cids.len() == 1
+            };
+            self.marks.awaited.fetch_add(new.into(), SeqCst);
+            // It may have arrived just before it was awaited.
+            let bytes = read()?;
+            if set.awaited.lock().remove(&shown).is_some() {
+                self.marks.awaited.fetch_sub(1, SeqCst);
+            }
+            Some(bytes)
+        })?;
+        match dag::links(cid, &bytes) {
+            Ok(links) => Some(links),
+            Err(error) => {
+                tracing::debug!(%cid, %error, "a published node has no readable links");
+                None
+            }
+        }
+    }
+
+    /// The worker: marks at the start, then keeps up with arrivals and with time.
+    pub(crate) fn keep_marks(&self) {
+        let published: Vec<Namespace> = self.published_namespaces();
+        for namespace in &published {
+            self.refresh_marks(namespace, false);
+        }
+        {
+            let _todo = self.marks.todo.lock();
+            self.marks.ready.store(true, SeqCst);
+        }
+        self.marks.wake.notify_all();
+        loop {
+            let arrived = {
+                let mut todo = self.marks.todo.lock();
+                if todo.arrived.is_empty() && !todo.closing {
+                    let pause = self.next_expiry().unwrap_or(ROUND).clamp(Duration::from_millis(10), ROUND);
+                    self.marks.wake.wait_for(&mut todo, pause);
+                }
+                if todo.closing {
+                    return;
+                }
+                std::mem::take(&mut todo.arrived)
+            };
+            for (namespace, cids) in arrived {
+                self.walk_arrived(&namespace, cids);
+            }
+            self.expire_marks();
+        }
+    }
+
+    fn walk_arrived(&self, namespace: &Namespace, cids: Vec<Cid>) {
+        let _one = self.marks.walking.lock();
+        let Some(set) = self.marks.sets.read().get(namespace).cloned() else { return };
+        {
+            let mut reached = set.reached.write();
+            for cid in &cids {
+                reached.remove(&self.marks.node(cid));
+            }
+        }
+        self.walk(&set, cids);
+    }
+
+    /// How long until a predecessor stops being public.
+    fn next_expiry(&self) -> Option<Duration> {
+        let first = self.expiries.lock().values().min().copied()?;
+        Some(first.duration_since(self.now()).unwrap_or_default())
+    }
+
+    /// Starts over where a predecessor's time is up.
+    pub(crate) fn expire_marks(&self) {
+        let now = self.now();
+        let due: Vec<Namespace> = {
+            let mut expiries = self.expiries.lock();
+            let due = expiries.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+            expiries.retain(|_, at| *at > now);
+            due
+        };
+        for namespace in due {
+            self.refresh_marks(&namespace, true);
+        }
+    }
+
+    /// A namespace's publication with the roots that are public now; remembers when the next of them
+    /// stops being so.
+    fn public_roots(&self, namespace: &Namespace) -> Option<(crate::journal::Published, Vec<Cid>)> {
+        let state = self.state.read();
+        let space = state.spaces.get(namespace)?;
+        let published = space.publication?;
+        let (roots, expiry) = space.public_roots(self.now(), self.options.predecessors);
+        let mut expiries = self.expiries.lock();
+        match expiry {
+            Some(at) => expiries.insert(namespace.clone(), at),
+            None => expiries.remove(namespace),
+        };
+        Some((published, roots))
+    }
+
+    pub(crate) fn published_namespaces(&self) -> Vec<Namespace> {
+        let state = self.state.read();
+        state.spaces.iter().filter(|(_, space)| space.publication.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The clock.
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+}

@@ -1,0 +1,192 @@
+//! Blocks: finding, reading and putting them.
+
+use super::{DiskStore, Inner, round::Op, writer::PackWriter};
+use crate::pack::{Class, Kind, Location, NewRecord, Verdict, verify};
+use cidery_core::{
+    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Multihash, Origin, PublicBlocks, Stats, StoreError, codec,
+    identity_bytes,
+};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Raw blocks of at least this many bytes are leaves of large files.
+pub(super) const LARGE: usize = 256 << 10;
+
+/// What kind of pack a block belongs to.
+pub(super) fn class_of(block: &Block) -> Class {
+    if block.cid().codec() == codec::RAW && block.data().len() >= LARGE { Class::Leaves } else { Class::Nodes }
+}
+
+impl Inner {
+    /// Where a block is.
+    pub(super) fn locate(&self, hash: &Multihash) -> Result<Option<Location>, StoreError> {
+        match self.recent.get(hash) {
+            Some(place) => Ok(Some(place)),
+            None => self.look_up(hash),
+        }
+    }
+
+    /// The record at a place, checked: the block's bytes, or what is wrong.
+    fn read(&self, place: &Location, cid: &Cid) -> Result<Result<Bytes, Verdict>, StoreError> {
+        let Some(pack) = self.packs.get(place.pack) else { return Ok(Err(Verdict::OtherBlock)) };
+        let file = self.packs.file(&pack)?;
+        let mut buffer = self.buffers.take(place.total());
+        let bytes = &mut buffer.as_mut()[..place.total()];
+        let read = file.read_at(bytes, place.offset);
+        let got = read.map_err(|e| StoreError::io(format!("reading block {cid} from pack {:016x}", place.pack), e))?;
+        Ok(match verify(pack.header.salt, place, cid.hash(), &bytes[..got]) {
+            Verdict::Good => Ok(buffer.freeze(usize::from(place.head)..place.total())),
+            wrong => Err(wrong),
+        })
+    }
+
+    fn read_checked(&self, mut place: Location, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        let mut wrong = match self.read(&place, cid)? {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(wrong) => wrong,
+        };
+        if wrong == Verdict::OtherBlock {
+            // The index is wrong, and with it who knows what else.
+            self.renew_index(&format!("it placed {cid} where another block is"))?;
+            match self.locate(cid.hash())? {
+                Some(now) => place = now,
+                None => return Ok(None),
+            }
+            wrong = match self.read(&place, cid)? {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(wrong) => wrong,
+            };
+        }
+        self.damaged.lock().insert(*cid.hash());
+        let what = if let Verdict::Damaged(what) = wrong { what } else { "another block is in its place" };
+        Err(StoreError::Corrupt {
+            cid: *cid,
+            detail: format!("{what} (pack {:016x}, byte {})", place.pack, place.offset),
+        })
+    }
+
+    /// Puts a block with `append`, which gets the record and whom to tell its place, unless it is here.
+    pub(super) fn put_with(
+        &self,
+        block: &Block,
+        origin: Origin,
+        append: impl FnOnce(&NewRecord<'_>, &dyn Fn(Location)) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if identity_bytes(block.cid()).is_some() {
+            return Ok(());
+        }
+        self.check_open()?;
+        let hash = block.cid().hash();
+        let claim = self.recent.claim(hash);
+        let known = match claim.place {
+            Some(place) => Some(place),
+            None => self.look_up(hash)?,
+        };
+        match known {
+            Some(place) if self.damaged.lock().contains(hash) => {
+                let record = NewRecord { kind: Kind::Replacement, origin: place.origin, block };
+                append(&record, &|place| claim.publish(place))?;
+                self.damaged.lock().remove(hash);
+            }
+            Some(_) => return Ok(()),
+            None => {
+                self.check_room()?;
+                append(&NewRecord { kind: Kind::Block, origin, block }, &|place| claim.publish(place))?;
+                self.blocks.fetch_add(1, Relaxed);
+                self.bytes.fetch_add(block.data().len() as u64, Relaxed);
+            }
+        }
+        drop(claim);
+        self.marks.arrived(hash);
+        self.alarm.wrote(block.data().len() as u64, self.recent.len());
+        Ok(())
+    }
+
+    fn is_public(&self, place: &Location, hash: &Multihash) -> bool {
+        place.origin == Origin::Peer || self.marks.show(hash)
+    }
+}
+
+impl Inner {
+    /// As [`Blockstore::size`].
+    pub(crate) fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        if let Some(bytes) = identity_bytes(cid) {
+            return Ok(Some(bytes.len() as u64));
+        }
+        Ok(self.locate(cid.hash())?.map(|place| place.len.into()))
+    }
+
+    /// As [`Blockstore::get`].
+    pub(crate) fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        if let Some(bytes) = identity_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
+        }
+        match self.locate(cid.hash())? {
+            Some(place) => self.read_checked(place, cid),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Blockstore::put`].
+    pub(super) fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        self.put_with(block, origin, |record, publish| self.packs.append_shared(class_of(block), record, publish))
+    }
+}
+
+/// The error of an operation that can't conflict.
+pub(super) fn only_store(error: CommitError) -> StoreError {
+    match error {
+        CommitError::Store(error) => error,
+        conflict => StoreError::Journal(conflict.to_string()),
+    }
+}
+
+impl Blockstore for DiskStore {
+    fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        self.0.inner.size(cid)
+    }
+
+    fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.0.inner.get(cid)
+    }
+
+    fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        self.0.inner.put(block, origin)
+    }
+
+    fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError> {
+        self.0.inner.check_open()?;
+        Ok(Box::new(PackWriter::new(self.clone(), origin)))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.inner.check_open()?;
+        self.0.inner.submit(Op::Sync { mark: false }).map(drop).map_err(only_store)
+    }
+
+    fn stats(&self) -> Stats {
+        let inner = &self.0.inner;
+        Stats { blocks: inner.blocks.load(Relaxed), bytes: inner.bytes.load(Relaxed), syncs: inner.syncs.load(Relaxed) }
+    }
+}
+
+impl PublicBlocks for DiskStore {
+    fn public_size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        if let Some(bytes) = identity_bytes(cid) {
+            return Ok(Some(bytes.len() as u64));
+        }
+        let inner = &self.0.inner;
+        let place = inner.locate(cid.hash())?.filter(|place| inner.is_public(place, cid.hash()));
+        Ok(place.map(|place| place.len.into()))
+    }
+
+    fn public_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        if let Some(bytes) = identity_bytes(cid) {
+            return Ok(Some(Bytes::copy_from_slice(bytes)));
+        }
+        let inner = &self.0.inner;
+        match inner.locate(cid.hash())?.filter(|place| inner.is_public(place, cid.hash())) {
+            Some(place) => inner.read_checked(place, cid),
+            None => Ok(None),
+        }
+    }
+}

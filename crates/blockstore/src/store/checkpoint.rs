@@ -1,0 +1,266 @@
+//! The index of an open store: looking blocks up, bringing it up to date, making it anew.
+
+use super::{Inner, blocks::only_store, round::Op};
+use crate::{
+    index::{self, Checkpoint, Index, IndexError, PackView, Survey},
+    pack::Location,
+};
+use cidery_core::{Multihash, StoreError};
+use parking_lot::{Condvar, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// A checkpoint is due after this many bytes …
+const BYTES: u64 = 256 << 20;
+/// … or when this many blocks are not in the index.
+const BLOCKS: usize = 16 << 10;
+/// With so many no more are taken: the index must be failing.
+const MOST_BLOCKS: usize = 256 << 10;
+/// How long to wait before a failed index is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Reopening an index needs room; with less than this a failed one is left alone, since it may still be read.
+const ROOM: u64 = 16 << 20;
+
+/// The index in use.
+pub(super) struct IndexSlot {
+    index: Result<Box<dyn Index>, IndexError>,
+    /// Grows with every new one.
+    generation: u64,
+    failed: Option<Instant>,
+}
+
+impl IndexSlot {
+    pub(super) fn new(index: Box<dyn Index>) -> Self {
+        Self { index: Ok(index), generation: 0, failed: None }
+    }
+
+    fn index(&self) -> Result<&dyn Index, IndexError> {
+        self.index.as_deref().map_err(IndexError::clone)
+    }
+}
+
+/// What the last checkpoint said.
+#[derive(Default)]
+pub(super) struct Progressed {
+    counts: BTreeMap<u64, u64>,
+    checkpoints: BTreeMap<u64, Checkpoint>,
+}
+
+impl From<Survey> for Progressed {
+    fn from(survey: Survey) -> Self {
+        Self { counts: survey.counts, checkpoints: survey.checkpoints }
+    }
+}
+
+/// Wakes the thread that writes checkpoints.
+#[derive(Default)]
+pub(super) struct Alarm {
+    bytes: AtomicU64,
+    state: Mutex<AlarmState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct AlarmState {
+    due: bool,
+    closing: bool,
+}
+
+impl Alarm {
+    /// Counts a block that was written, with `recent` blocks not in the index.
+    pub(super) fn wrote(&self, len: u64, recent: usize) {
+        if self.bytes.fetch_add(len, Relaxed) + len >= BYTES || recent >= BLOCKS {
+            let mut state = self.state.lock();
+            if !state.due {
+                state.due = true;
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a checkpoint is due; `false` when the store is closing.
+    fn wait(&self, retry: bool) -> bool {
+        let mut state = self.state.lock();
+        while !state.closing {
+            if retry {
+                if self.changed.wait_for(&mut state, RETRY).timed_out() {
+                    break;
+                }
+            } else if state.due {
+                break;
+            } else {
+                self.changed.wait(&mut state);
+            }
+        }
+        state.due = false;
+        self.bytes.store(0, Relaxed);
+        !state.closing
+    }
+}
+
+impl Inner {
+    /// The worker that writes checkpoints.
+    pub(super) fn keep_checkpoints(&self) {
+        let mut retry = false;
+        while self.alarm.wait(retry) {
+            let result = self.checkpoint();
+            retry = result.is_err();
+            if let Err(error) = result {
+                tracing::warn!(%error, "the index could not be brought up to date; trying again");
+            }
+        }
+    }
+
+    /// Refuses new blocks while far too many wait for an index that fails.
+    pub(super) fn check_room(&self) -> Result<(), StoreError> {
+        if self.recent.len() < MOST_BLOCKS {
+            return Ok(());
+        }
+        Err(StoreError::Index(format!("it does not take blocks, and {MOST_BLOCKS} are waiting for it")))
+    }
+
+    /// Where the index says a block is. An index that fails is made anew.
+    pub(super) fn look_up(&self, hash: &Multihash) -> Result<Option<Location>, StoreError> {
+        let (error, generation) = {
+            let slot = self.index.read();
+            match slot.index().and_then(|index| index.get(hash)) {
+                Ok(found) => return Ok(found),
+                Err(error) => (error, slot.generation),
+            }
+        };
+        self.renew(generation, &error.0, false)?;
+        let slot = self.index.read();
+        slot.index().and_then(|index| index.get(hash)).map_err(|error| StoreError::Index(error.0))
+    }
+
+    /// Moves blocks that are durable from the recent ones to the index.
+    pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
+        let mut progressed = self.progressed.lock();
+        self.submit(Op::Sync { mark: true }).map_err(only_store)?;
+        let durable: BTreeMap<u64, (u64, u64)> =
+            self.packs.all().iter().map(|pack| (pack.id(), (pack.header.salt, pack.durable()))).collect();
+        let moved = self.recent.select(|place| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto));
+        let (result, generation) = {
+            let slot = self.index.read();
+            (slot.index().and_then(|index| progressed.advance(index, &moved, &durable)), slot.generation)
+        };
+        drop(progressed);
+        match result {
+            Ok(()) => {
+                self.recent.forget(&moved);
+                Ok(())
+            }
+            Err(error) => {
+                if self.disk.free().is_ok_and(|free| free >= ROOM) {
+                    self.renew(generation, &error.0, false)?;
+                }
+                Err(StoreError::Index(error.0))
+            }
+        }
+    }
+
+    /// Makes a new index at once, because the present one says things that are not true.
+    pub(super) fn renew_index(&self, why: &str) -> Result<(), StoreError> {
+        let generation = self.index.read().generation;
+        self.renew(generation, why, true)
+    }
+
+    /// Replaces the index of a generation: by opening it again, or else, and with `wipe`, from the packs.
+    fn renew(&self, generation: u64, why: &str, wipe: bool) -> Result<(), StoreError> {
+        let mut progressed = self.progressed.lock();
+        let mut slot = self.index.write();
+        if slot.generation != generation && slot.index.is_ok() {
+            return Ok(());
+        }
+        if slot.failed.is_some_and(|at| at.elapsed() < RETRY) {
+            return Err(StoreError::Index(why.to_owned()));
+        }
+        let packs = self.pack_views()?;
+        // Closed before it is opened again.
+        slot.index = Err(IndexError(why.to_owned()));
+        slot.generation += 1;
+        let reopened = if wipe { None } else { self.reopen(&packs).ok() };
+        let renewed = reopened.map_or_else(|| self.rebuild(why, &packs), Ok);
+        match renewed {
+            Ok((index, survey)) => {
+                slot.index = Ok(index);
+                slot.failed = None;
+                *progressed = survey.into();
+                Ok(())
+            }
+            Err(error) => {
+                slot.failed = Some(Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    fn reopen(&self, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), IndexError> {
+        let index = self.home.open()?;
+        let survey = index::survey(&*index, self.id, packs)?;
+        Ok((index, survey))
+    }
+
+    fn rebuild(&self, why: &str, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), StoreError> {
+        self.note(format!("the index was made anew from the packs: {why}"));
+        let fresh = || {
+            self.home.wipe()?;
+            self.home.open()
+        };
+        let index = fresh().map_err(|error| StoreError::Index(error.0))?;
+        let survey = index::fill(&*index, self.id, packs, &mut |_| {}, &mut |pack, from, to| {
+            self.note(format!("pack {pack:016x} is damaged from byte {from} to {to}"));
+        })?;
+        Ok((index, survey))
+    }
+
+    fn pack_views(&self) -> Result<BTreeMap<u64, PackView>, StoreError> {
+        let view = |pack: &std::sync::Arc<crate::pack::Pack>| {
+            let file = self.packs.file(pack)?;
+            Ok((pack.id(), PackView { id: pack.id(), salt: pack.header.salt, file, durable: pack.durable() }))
+        };
+        self.packs.all().iter().map(view).collect()
+    }
+}
+
+impl Progressed {
+    fn advance(
+        &mut self,
+        index: &dyn Index,
+        moved: &[(Multihash, Location)],
+        durable: &BTreeMap<u64, (u64, u64)>,
+    ) -> Result<(), IndexError> {
+        let counts = &mut self.counts;
+        index.set(moved, &mut |_, former| {
+            if let Some(count) = counts.get_mut(&former.pack) {
+                *count = count.saturating_sub(1);
+            }
+        })?;
+        for (_, place) in moved {
+            *counts.entry(place.pack).or_default() += 1;
+        }
+        let changed: Vec<(u64, Checkpoint)> = durable
+            .iter()
+            .map(|(id, (salt, upto))| {
+                (*id, Checkpoint { salt: *salt, upto: *upto, blocks: counts.get(id).copied().unwrap_or_default() })
+            })
+            .filter(|(id, checkpoint)| checkpoint.upto > 0 && self.checkpoints.get(id) != Some(checkpoint))
+            .collect();
+        if changed.is_empty() && moved.is_empty() {
+            return Ok(());
+        }
+        // Blocks first: a checkpoint that lasts promises that they do.
+        index.flush()?;
+        index.set_checkpoints(&changed)?;
+        self.checkpoints.extend(changed);
+        Ok(())
+    }
+}

@@ -1,0 +1,291 @@
+//! Opening a store: whatever a stop at any moment left behind is put in order here.
+
+use super::{
+    Inner, Parts,
+    checkpoint::{Alarm, IndexSlot},
+};
+use crate::{
+    disk::{Disk, DiskFile},
+    format,
+    index::{self, Index, IndexError, IndexHome, PackView, Survey, prefer},
+    journal::{Journal, State},
+    marks::Marks,
+    options::{OpenError, Options, Progress, Stage},
+    pack::{BadHeader, Class, FILE_HEADER, FileHeader, Found, Pack, Packs, Scan, VERSION, file_name, id_of},
+    recent::Recent,
+};
+use cidery_core::StoreError;
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+};
+
+const PACKS: &str = "packs";
+
+/// A pack as it was found.
+struct FoundPack {
+    header: FileHeader,
+    file: Arc<dyn DiskFile>,
+    len: u64,
+    durable: u64,
+}
+
+impl Inner {
+    pub(super) fn open(parts: Parts) -> Result<Self, OpenError> {
+        let Parts { disk, index: home, options, clock } = parts;
+        let mut notes = Vec::new();
+        let (id, names) = prepare(&*disk)?;
+        let (journal, state) = Journal::open(&*disk, id, &mut notes)?;
+        let found = find_packs(&*disk, &names, &state, &mut notes)?;
+        let next_id = names.iter().chain(state.packs.keys()).max().map_or(1, |last| last + 1);
+        let opened = open_index(&*home, id, &found, &options, &mut notes)?;
+        let (recent, packs) = catch_up(&opened, found, &mut notes)?;
+        let (blocks, bytes) = (opened.blocks + recent.blocks, opened.bytes + recent.bytes);
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let published = state.spaces.values().any(|space| space.publication.is_some());
+        Ok(Self {
+            packs: Packs::new(disk.clone(), packs, next_id, options.pack_size),
+            id,
+            options,
+            clock,
+            disk,
+            recent: recent.table,
+            home,
+            index: RwLock::new(IndexSlot::new(opened.index)),
+            progressed: Mutex::new(opened.survey.into()),
+            alarm: Alarm::default(),
+            buffers: Default::default(),
+            journal: Mutex::new(journal),
+            state: RwLock::new(state),
+            group: Default::default(),
+            marks: Marks::new(!published),
+            expiries: Default::default(),
+            damaged: Default::default(),
+            notes: Mutex::new(notes),
+            poison: OnceLock::new(),
+            closed: Default::default(),
+            blocks: AtomicU64::new(blocks),
+            bytes: AtomicU64::new(bytes),
+            syncs: AtomicU64::new(0),
+        })
+    }
+}
+
+/// Makes sure that the directory is a store; its id, and the ids of its packs.
+fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>), OpenError> {
+    let journal = Journal::exists(disk)?;
+    let id = match format::read(disk)? {
+        Some(id) => id,
+        None if journal => {
+            return Err(OpenError::Damaged {
+                what: "the data directory".into(),
+                detail: "the file \"format\" is missing although there is a journal".into(),
+            });
+        }
+        None => format::create(disk)?,
+    };
+    let failed = |e| StoreError::io("preparing the directory of packs", e);
+    disk.create_dir(PACKS).map_err(failed)?;
+    let mut packs: Vec<u64> = disk.list(PACKS).map_err(failed)?.iter().filter_map(|name| id_of(name)).collect();
+    packs.sort_unstable();
+    if !journal {
+        if !packs.is_empty() {
+            return Err(OpenError::Damaged {
+                what: "the journal".into(),
+                detail: format!("it is missing although there are {} packs", packs.len()),
+            });
+        }
+        // Also makes the directory of packs durable, before anything is in it.
+        Journal::create(disk, id)?;
+    }
+    Ok((id, packs))
+}
+
+/// Opens the packs that can be used.
+fn find_packs(
+    disk: &dyn Disk,
+    ids: &[u64],
+    state: &State,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<u64, FoundPack>, OpenError> {
+    let mut found = BTreeMap::new();
+    for id in ids {
+        let name = file_name(*id);
+        let failed = |e| StoreError::io(format!("opening {name}"), e);
+        let file = disk.open(&name).map_err(failed)?;
+        let len = file.len().map_err(failed)?;
+        let mut bytes = [0; FILE_HEADER as usize];
+        let got = file.read_at(&mut bytes, 0).map_err(failed)?;
+        let mark = state.packs.get(id);
+        let header = match (FileHeader::decode(&bytes[..got]), mark) {
+            (Ok(header), _) if header.id == *id => header,
+            (Ok(header), _) => {
+                notes.push(format!("{name} is not used: by its header it is pack {:016x}", header.id));
+                continue;
+            }
+            (Err(BadHeader::Newer(version)), _) => {
+                return Err(OpenError::Newer { what: name, found: version.into(), supported: VERSION.into() });
+            }
+            (Err(BadHeader::Damaged), Some(mark)) => {
+                notes.push(format!("the header of {name} is damaged; its blocks are read with what the journal knows"));
+                FileHeader { class: Class::Leaves, id: *id, salt: mark.salt }
+            }
+            (Err(BadHeader::Damaged), None) => {
+                // Created just before a stop, and never flushed: nothing in it was acknowledged.
+                disk.remove(&name).map_err(failed)?;
+                continue;
+            }
+        };
+        let durable = mark.filter(|mark| mark.salt == header.salt).map_or(0, |mark| mark.len);
+        if durable > len {
+            notes.push(format!("{name} has {len} bytes and had {durable}: blocks are lost"));
+        }
+        found.insert(*id, FoundPack { header, file, len: len.max(FILE_HEADER), durable: durable.min(len) });
+    }
+    for id in state.packs.keys().filter(|id| !found.contains_key(id)) {
+        notes.push(format!("{} is missing: blocks are lost", file_name(*id)));
+    }
+    Ok(found)
+}
+
+struct OpenedIndex {
+    index: Box<dyn Index>,
+    survey: Survey,
+    blocks: u64,
+    bytes: u64,
+}
+
+/// Opens the index, or makes it anew if it does not open or does not fit.
+fn open_index(
+    home: &dyn IndexHome,
+    id: u64,
+    found: &BTreeMap<u64, FoundPack>,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<OpenedIndex, OpenError> {
+    // A checkpoint of the index says that a pack was flushed, as the journal's marks do.
+    let views = |reach: fn(&FoundPack) -> u64| -> BTreeMap<u64, PackView> {
+        let view = |(id, pack): (&u64, &FoundPack)| {
+            (*id, PackView { id: *id, salt: pack.header.salt, file: pack.file.clone(), durable: reach(pack) })
+        };
+        found.iter().map(view).collect()
+    };
+    let checked = || -> Result<_, IndexError> {
+        let index = home.open()?;
+        let survey = index::survey(&*index, id, &views(|pack| pack.len))?;
+        let fresh = survey.checkpoints.is_empty() && found.values().any(|pack| pack.durable > FILE_HEADER);
+        if fresh { Err(IndexError("it is empty".into())) } else { Ok((index, survey)) }
+    };
+    let (index, survey) = match checked() {
+        Ok(opened) => opened,
+        Err(error) => {
+            notes.push(format!("the index was made anew from the packs: {error}"));
+            let fresh = || {
+                home.wipe()?;
+                home.open()
+            };
+            let index = fresh().map_err(|error| StoreError::Index(error.0))?;
+            let total = found.values().map(|pack| pack.durable).sum();
+            let mut progress = |done| {
+                if let Some(tell) = &options.progress {
+                    tell(Progress { stage: Stage::RebuildIndex, done, total });
+                }
+            };
+            let mut gap = |pack, from, to| notes.push(damage(pack, from, to));
+            let survey = index::fill(&*index, id, &views(|pack| pack.durable), &mut progress, &mut gap)?;
+            (index, survey)
+        }
+    };
+    Ok(OpenedIndex { index, blocks: survey.blocks, bytes: survey.bytes, survey })
+}
+
+fn damage(pack: u64, from: u64, to: u64) -> String {
+    format!("{} is damaged from byte {from} to {to}: what was there is lost", file_name(pack))
+}
+
+#[derive(Default)]
+struct Caught {
+    table: Recent,
+    blocks: u64,
+    bytes: u64,
+}
+
+/// Reads what the index does not cover, cuts torn ends, and writes the part again that may not
+/// be on the disk.
+fn catch_up(
+    opened: &OpenedIndex,
+    found: BTreeMap<u64, FoundPack>,
+    notes: &mut Vec<String>,
+) -> Result<(Caught, Vec<Pack>), OpenError> {
+    let mut caught = Caught::default();
+    let mut packs = Vec::new();
+    for (id, mut pack) in found {
+        let failed = |e| StoreError::io(format!("reading {}", file_name(id)), e);
+        let checkpoint = opened.survey.checkpoints.get(&id).map_or(FILE_HEADER, |checkpoint| checkpoint.upto);
+        pack.durable = pack.durable.max(if checkpoint > FILE_HEADER { checkpoint } else { 0 });
+        let mut end = checkpoint;
+        for step in Scan::new(&*pack.file, pack.header.salt, id, checkpoint, pack.len, pack.durable) {
+            match step.map_err(failed)? {
+                Found::Record(header) => {
+                    end = header.location.end();
+                    if header.cid.is_some() {
+                        take_in(opened, &mut caught, &header)?;
+                    }
+                }
+                Found::Gap { from, to } if from < pack.durable => {
+                    notes.push(damage(id, from, to.min(pack.durable)));
+                    end = to.min(pack.durable);
+                }
+                // Written and never flushed: it was not acknowledged, whether records follow or not.
+                Found::Gap { .. } => {}
+            }
+        }
+        let end = end.max(pack.durable).max(FILE_HEADER);
+        if end < pack.len {
+            pack.file.set_len(end).map_err(|e| StoreError::io(format!("cutting {}", file_name(id)), e))?;
+        }
+        write_again(&*pack.file, pack.durable, end).map_err(failed)?;
+        packs.push(Packs::found(pack.header, end, pack.durable));
+    }
+    Ok((caught, packs))
+}
+
+fn take_in(opened: &OpenedIndex, caught: &mut Caught, header: &crate::pack::Header) -> Result<(), OpenError> {
+    let Some(cid) = header.cid else { return Ok(()) };
+    let (hash, place) = (cid.hash(), header.location);
+    let indexed = || opened.index.get(hash).map_err(|error| StoreError::Index(error.0));
+    let known = match caught.table.get(hash) {
+        Some(known) => Some(known),
+        None => indexed()?,
+    };
+    match known {
+        Some(known) => {
+            let better = prefer(&known, &place, header.kind);
+            if better != known {
+                caught.table.insert(*hash, better);
+            }
+        }
+        None => {
+            caught.table.insert(*hash, place);
+            caught.blocks += 1;
+            caught.bytes += u64::from(place.len);
+        }
+    }
+    Ok(())
+}
+
+/// If a flush failed before the restart, the system may believe that these bytes are on the disk.
+fn write_again(file: &dyn DiskFile, mut from: u64, to: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    while from < to {
+        let want = buffer.len().min((to - from) as usize);
+        let got = file.read_at(&mut buffer[..want], from)?;
+        if got == 0 {
+            break;
+        }
+        file.write_at(&[&buffer[..got]], from)?;
+        from += got as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Everything that is not a block.
+
+use super::{
+    DiskStore, Inner,
+    blocks::only_store,
+    round::{Op, Outcome, key},
+};
+use crate::journal::{Event, Space};
+use cidery_core::{
+    Cid, CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore, StoreError, UploadRecord,
+};
+
+impl Inner {
+    fn space<T: Default>(&self, namespace: &Namespace, read: impl FnOnce(&Space) -> T) -> T {
+        self.state.read().spaces.get(namespace).map(read).unwrap_or_default()
+    }
+
+    fn write(&self, op: Op) -> Result<(), StoreError> {
+        self.check_open()?;
+        self.submit(op).map(drop).map_err(only_store)
+    }
+}
+
+impl RootStore for DiskStore {
+    fn namespaces(&self) -> Result<Vec<Namespace>, StoreError> {
+        let state = self.0.inner.state.read();
+        let known = state.spaces.iter().filter(|(_, space)| space.root().is_some() || space.publication.is_some());
+        Ok(known.map(|(namespace, _)| namespace.clone()).collect())
+    }
+
+    fn state(&self, namespace: &Namespace) -> Result<NamespaceState, StoreError> {
+        Ok(self.0.inner.space(namespace, Space::state))
+    }
+
+    fn commit(
+        &self,
+        namespace: &Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: &[Link],
+    ) -> Result<RootEntry, CommitError> {
+        let inner = &self.0.inner;
+        inner.check_open()?;
+        let folded = folded.iter().map(key).collect();
+        let outcome = inner.submit(Op::Commit { namespace: namespace.clone(), expected, root, folded })?;
+        let Outcome::Root(entry) = outcome else {
+            return Err(StoreError::Journal("a commit made no root".into()).into());
+        };
+        let published = inner.state.read().publication(namespace);
+        if published.is_some_and(|published| published.mode == PublishMode::Continuous) {
+            inner.refresh_marks(namespace, false);
+        }
+        Ok(entry)
+    }
+
+    fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {
+        Ok(self.0.inner.space(namespace, |space| space.history.iter().rev().take(limit).cloned().collect()))
+    }
+
+    fn link(&self, link: &Link) -> Result<(), StoreError> {
+        self.0.inner.write(Op::Note(Event::Linked(link.clone())))
+    }
+
+    fn unlink(&self, link: &Link) -> Result<(), StoreError> {
+        let (repository, digest) = key(link);
+        self.0.inner.write(Op::Note(Event::Unlinked { namespace: link.namespace.clone(), repository, digest }))
+    }
+
+    fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {
+        Ok(self.0.inner.space(namespace, |space| space.links.values().cloned().collect()))
+    }
+
+    fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError> {
+        let inner = &self.0.inner;
+        if let PublishMode::Once(root) = mode
+            && inner.size(&root)?.is_none()
+        {
+            return Err(StoreError::Journal(format!("{root} is not here and can't be published")));
+        }
+        inner.write(Op::Publish { namespace: namespace.clone(), mode })?;
+        inner.marks.wait_ready()?;
+        inner.refresh_marks(namespace, false);
+        Ok(())
+    }
+
+    fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let inner = &self.0.inner;
+        inner.write(Op::Unpublish(namespace.clone()))?;
+        inner.marks.withdraw(namespace);
+        Ok(())
+    }
+
+    fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
+        self.0.inner.write(Op::Note(Event::Upload(upload.clone())))
+    }
+
+    fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
+        self.0.inner.write(Op::Note(Event::UploadEnded(id.to_owned())))
+    }
+
+    fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
+        Ok(self.0.inner.state.read().uploads.values().cloned().collect())
+    }
+}

@@ -1,0 +1,220 @@
+//! One round of the group commit: packs flushed, one batch appended to the journal, the state updated.
+
+use super::Inner;
+use crate::{
+    journal::{self, Event, MAX_BODY, Record, State},
+    pack::Pack,
+};
+use cidery_core::{
+    Cid, CommitError, Digest, Link, Namespace, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, UNIX_EPOCH},
+};
+
+/// The journal learns how much of a pack is on the disk in steps of this many bytes.
+const MARK_STEP: u64 = 64 << 20;
+
+/// What a caller wants to be durable, together with all blocks put before.
+pub(super) enum Op {
+    /// Blocks alone. `mark` notes in the journal how far every pack is durable.
+    Sync {
+        mark: bool,
+    },
+    Commit {
+        namespace: Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: Vec<(RepositoryName, Digest)>,
+    },
+    Publish {
+        namespace: Namespace,
+        mode: PublishMode,
+    },
+    Unpublish(Namespace),
+    /// Whatever needs no check.
+    Note(Event),
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    Done,
+    Root(RootEntry),
+}
+
+impl Op {
+    /// About how many bytes it takes in the journal.
+    pub(super) fn size(&self) -> usize {
+        const SMALL: usize = 512;
+        match self {
+            Self::Commit { folded, .. } => SMALL + folded.len() * 2 * SMALL,
+            Self::Note(Event::Upload(UploadRecord { pins, state, .. })) => SMALL + state.len() + pins.len() * 96,
+            _ => SMALL,
+        }
+    }
+}
+
+/// The records of one batch, while they are gathered.
+struct Draft<'a> {
+    state: &'a State,
+    at: u64,
+    sequence: u64,
+    records: Vec<Record>,
+    /// What earlier members of this batch change.
+    roots: HashMap<Namespace, Cid>,
+    publications: HashMap<Namespace, Option<PublishMode>>,
+}
+
+impl Draft<'_> {
+    fn root(&self, namespace: &Namespace) -> Option<Cid> {
+        let settled = || Some(self.state.spaces.get(namespace)?.root()?.cid);
+        self.roots.get(namespace).copied().or_else(settled)
+    }
+
+    fn publication(&self, namespace: &Namespace) -> Option<PublishMode> {
+        let settled = || self.state.publication(namespace).map(|published| published.mode);
+        self.publications.get(namespace).copied().unwrap_or_else(settled)
+    }
+
+    fn record(&mut self, event: Event) -> Result<u64, StoreError> {
+        let record = Record { sequence: self.sequence + 1, at: self.at, event };
+        if record.encode(&mut Vec::new()) > MAX_BODY {
+            return Err(StoreError::Journal(format!("a record of more than {MAX_BODY} bytes is not taken")));
+        }
+        self.sequence += 1;
+        self.records.push(record);
+        Ok(self.sequence)
+    }
+
+    fn add(&mut self, op: Op) -> Result<Outcome, CommitError> {
+        match op {
+            Op::Sync { .. } => {}
+            Op::Note(event) => {
+                self.record(event)?;
+            }
+            Op::Commit { namespace, expected, root, folded } => {
+                let current = self.root(&namespace);
+                if current != expected {
+                    return Err(CommitError::Conflict { namespace, current });
+                }
+                let sequence = self.record(Event::Root { namespace: namespace.clone(), root, folded })?;
+                self.roots.insert(namespace, root);
+                let at = UNIX_EPOCH + Duration::from_millis(self.at);
+                return Ok(Outcome::Root(RootEntry { cid: root, sequence, at }));
+            }
+            Op::Publish { namespace, mode } => {
+                let root = match mode {
+                    PublishMode::Once(root) => root,
+                    PublishMode::Continuous => self
+                        .root(&namespace)
+                        .ok_or_else(|| StoreError::Journal(format!("{namespace} has no root to publish")))?,
+                };
+                // Saying it again must not end the time of the predecessors.
+                if self.publication(&namespace) != Some(mode) {
+                    self.record(Event::Published { namespace: namespace.clone(), mode, root })?;
+                    self.publications.insert(namespace, Some(mode));
+                }
+            }
+            Op::Unpublish(namespace) => {
+                if self.publication(&namespace).is_some() {
+                    self.record(Event::Unpublished(namespace.clone()))?;
+                    self.publications.insert(namespace, None);
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Inner {
+    /// Does the work of one group. Runs on one thread at a time.
+    pub(super) fn round(&self, ops: Vec<Op>) -> Vec<Result<Outcome, CommitError>> {
+        let all_fail = |error: StoreError, n: usize| (0..n).map(|_| Err(error.clone().into())).collect();
+        let members = ops.len();
+        if let Err(error) = self.check_sound() {
+            return all_fail(error, members);
+        }
+        let flushed = match self.packs.flush(&self.syncs) {
+            Ok(flushed) => flushed,
+            Err(error) => {
+                self.poison(&error);
+                return all_fail(error, members);
+            }
+        };
+        let mark = ops.iter().any(|op| matches!(op, Op::Sync { mark: true }));
+        let packs = if mark { self.packs.all() } else { flushed };
+        let (mut results, wrote, records, marked) = {
+            let state = self.state.read();
+            let mut draft = Draft {
+                state: &state,
+                at: journal::to_millis(self.now()),
+                sequence: state.sequence,
+                records: Vec::new(),
+                roots: HashMap::new(),
+                publications: HashMap::new(),
+            };
+            let mut wrote = Vec::with_capacity(members);
+            let mut results = Vec::with_capacity(members);
+            for op in ops {
+                let before = draft.records.len();
+                results.push(draft.add(op));
+                wrote.push(draft.records.len() > before);
+            }
+            let marked = mark_packs(&mut draft, packs, if mark { 1 } else { MARK_STEP });
+            (results, wrote, draft.records, marked)
+        };
+        if records.is_empty() {
+            return results;
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        // Nobody else takes this lock while a store is open: leaders come one at a time.
+        match self.journal.lock().append(&records) {
+            Ok(()) => {
+                let mut state = self.state.write();
+                records.iter().for_each(|record| state.apply(record));
+                for (pack, durable) in marked {
+                    pack.journaled.store(durable, Ordering::Release);
+                }
+            }
+            Err(error) => {
+                let error = match error {
+                    journal::AppendError::Write(error) => error,
+                    journal::AppendError::Flush(error) => {
+                        self.poison(&error);
+                        error
+                    }
+                };
+                for (result, wrote) in results.iter_mut().zip(wrote) {
+                    if wrote && result.is_ok() {
+                        *result = Err(error.clone().into());
+                    }
+                }
+            }
+        }
+        results
+    }
+}
+
+/// Adds how far packs are on the disk, where that grew by `step` bytes or more.
+fn mark_packs(draft: &mut Draft<'_>, packs: Vec<Arc<Pack>>, step: u64) -> Vec<(Arc<Pack>, u64)> {
+    let mut marked = Vec::new();
+    for pack in packs {
+        let durable = pack.durable();
+        if durable >= pack.journaled.load(Ordering::Acquire) + step {
+            let event = Event::PackFlushed { pack: pack.id(), salt: pack.header.salt, len: durable };
+            // Such a record is far from the limit.
+            if draft.record(event).is_ok() {
+                marked.push((pack, durable));
+            }
+        }
+    }
+    marked
+}
+
+/// A link's key in the journal.
+pub(super) fn key(link: &Link) -> (RepositoryName, Digest) {
+    (link.repository.clone(), link.digest.clone())
+}
