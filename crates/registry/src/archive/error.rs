@@ -142,7 +142,7 @@ pub enum ArchiveError {
     Unixfs(Arc<UnixfsError>),
     /// The namespace's tree could not be read or changed.
     #[error(transparent)]
-    Tree(#[from] TreeError),
+    Tree(Box<TreeError>),
     /// The input failed.
     #[error("the archive could not be read: {0}")]
     Read(#[source] io::Error),
@@ -167,6 +167,12 @@ impl ArchiveError {
 
     pub(super) fn json(what: &str, source: serde_json::Error) -> Self {
         Self::Json { what: what.into(), source }
+    }
+}
+
+impl From<TreeError> for ArchiveError {
+    fn from(error: TreeError) -> Self {
+        Self::Tree(Box::new(error))
     }
 }
 

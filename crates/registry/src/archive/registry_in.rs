@@ -32,6 +32,11 @@ pub(super) fn looks_like_car(first: &[u8]) -> bool {
 pub(super) fn read(work: &Input<'_>, input: impl Read, meter: &mut Meter<'_>) -> Result<Vec<Candidate>, ArchiveError> {
     let mut writer = work.blocks.writer(Origin::Imported)?;
     let root = store_blocks(input, &mut *writer, meter)?;
+    images(work, root, writer).map_err(lacking)
+}
+
+/// The images of a tree whose blocks are stored.
+fn images(work: &Input<'_>, root: Cid, writer: Box<dyn BlockWriter>) -> Result<Vec<Candidate>, ArchiveError> {
     let prefix = storage(work, &root)?;
     let snapshot = Snapshot::foreign(work.fetcher.clone(), root, &[], Arc::new(NodeCache::default()));
     let mut found = Vec::new();
@@ -44,7 +49,7 @@ pub(super) fn read(work: &Input<'_>, input: impl Read, meter: &mut Meter<'_>) ->
         for repository in &page {
             let holdings =
                 Repository { work, snapshot: &snapshot, name: repository, writer: &writer, verified: &verified };
-            holdings.images(&prefix, &mut held, &mut found).map_err(lacking)?;
+            holdings.images(&prefix, &mut held, &mut found)?;
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.to_string()),
@@ -200,15 +205,19 @@ impl Holdings for Repository<'_> {
 
 /// Says of a block that was not found that the CAR should have had it.
 fn lacking(error: ArchiveError) -> ArchiveError {
-    let unixfs = |error: &UnixfsError| match error {
+    let in_unixfs = |error: &UnixfsError| match error {
         UnixfsError::Fetch(FetchError::NotFound(cid)) => Some(*cid),
         _ => None,
     };
+    let in_tree = |error: &TreeError| match error {
+        TreeError::Fetch(FetchError::NotFound(cid)) => Some(*cid),
+        TreeError::Unixfs(error) => in_unixfs(error),
+        _ => None,
+    };
     let cid = match &error {
-        ArchiveError::Fetch(FetchError::NotFound(cid))
-        | ArchiveError::Tree(TreeError::Fetch(FetchError::NotFound(cid))) => Some(*cid),
-        ArchiveError::Unixfs(error) => unixfs(error),
-        ArchiveError::Tree(TreeError::Unixfs(error)) => unixfs(error),
+        ArchiveError::Fetch(FetchError::NotFound(cid)) => Some(*cid),
+        ArchiveError::Unixfs(error) => in_unixfs(error),
+        ArchiveError::Tree(error) => in_tree(error),
         _ => None,
     };
     match cid {

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 mod docker;
 mod hostile;
 mod naming;
