@@ -7,10 +7,11 @@ use crate::{
 };
 use futures::StreamExt;
 use libp2p::{Multiaddr, TransportError, core::transport::ListenerId, swarm::SwarmEvent};
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::HashSet,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 use tokio::time::{Instant, timeout_at};
@@ -28,13 +29,9 @@ pub(crate) async fn listen(swarm: &mut Swarm, addresses: &[String]) -> Result<()
         let Some((ip, port, transport)) = listen_parts(&address) else {
             return Err(refused("listen on /ip4|ip6/<address>/tcp/<port> or /ip4|ip6/<address>/udp/<port>/quic-v1"));
         };
-        if transport == Transport::Tcp && port != 0 {
-            // The transport shares its port with outgoing connections, and so, unasked, with any other
-            // program that does the same. This bind does not share.
-            TcpListener::bind(SocketAddr::new(ip, port)).map_err(|error| failed(text, error))?;
-        }
+        claim(ip, port, transport).map_err(|error| failed(text, error))?;
         let id = swarm.listen_on(address).map_err(|error| match error {
-            TransportError::Other(error) => failed(text, unwrap_io(error)),
+            TransportError::Other(error) => failed(text, error),
             TransportError::MultiaddrNotSupported(_) => refused("no transport here listens on such an address"),
         })?;
         if ip.is_unspecified() {
@@ -97,21 +94,22 @@ fn failed(address: &str, source: io::Error) -> StartError {
     }
 }
 
-/// The system's error below the layers of transports around it.
-fn unwrap_io(error: io::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    let mut found = None;
-    while let Some(this) = source {
-        if let Some(io) = this.downcast_ref::<io::Error>()
-            && let Some(code) = io.raw_os_error()
-        {
-            found = Some(io::Error::from_raw_os_error(code));
-        }
-        source = match this.downcast_ref::<io::Error>() {
-            // An io::Error shows its inside, not itself, as its source.
-            Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
-            None => this.source(),
-        };
+/// Whether the address is free. The transports do not tell: TCP shares its port with outgoing connections
+/// and so, unasked, with any other program that does the same; QUIC hides the system's error.
+fn claim(ip: IpAddr, port: u16, transport: Transport) -> io::Result<()> {
+    let address = SocketAddr::new(ip, port);
+    let kind = match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Quic => Type::DGRAM,
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(true)?;
     }
-    found.unwrap_or(error)
+    if transport == Transport::Tcp {
+        // Connections of an earlier run that linger are no listener.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    if transport == Transport::Tcp { socket.listen(1) } else { Ok(()) }
 }

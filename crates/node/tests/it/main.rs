@@ -1,0 +1,12 @@
+//! Real nodes on loopback, or in a network namespace of their own; nothing leaves the machine.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+mod fetching;
+mod hints;
+mod kubo;
+mod limits;
+mod namespace;
+mod privacy;
+mod records;
+mod starting;
