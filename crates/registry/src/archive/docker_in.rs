@@ -22,6 +22,8 @@ use std::{
     sync::Arc,
 };
 
+/// Images in one archive.
+const MAX_IMAGES: usize = 4096;
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -42,6 +44,10 @@ pub(super) fn read(
 ) -> Result<Vec<Candidate>, ArchiveError> {
     let listed: Vec<ArchiveImage> =
         serde_json::from_slice(listed).map_err(|source| ArchiveError::json(MANIFEST_FILE, source))?;
+    if listed.len() > MAX_IMAGES {
+        let what = "the number of images in the archive".into();
+        return Err(ArchiveError::TooLarge { what, limit: MAX_IMAGES as u64 });
+    }
     let mut reader = Reader { work, scan, writer, unpacked: HashSet::new() };
     let mut held = Budget::default();
     let mut candidates = Vec::new();

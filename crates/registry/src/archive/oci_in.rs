@@ -10,7 +10,7 @@ use super::{
 };
 use crate::tree::{
     Blob, Descriptor, MAX_MANIFEST, Manifest,
-    manifest::{Kind, Parsed},
+    manifest::{Kind, Parsed, media_type},
 };
 use cidery_core::{Digest, RepositoryName, Tag};
 use serde::Deserialize;
@@ -131,7 +131,9 @@ impl Layout<'_> {
         }
         // `docker save` writes the index of an image although it holds one platform of it only.
         let mut complete = None;
-        for child in Parsed::stored(&top).iter().filter(|top| top.kind == Kind::Index).flat_map(platforms) {
+        let index = Parsed::stored(&top).filter(|top| top.kind == Kind::Index);
+        let is_image = |child: &&Descriptor| media_type::kind(&child.media_type) == Kind::Image;
+        for child in index.iter().flat_map(platforms).filter(is_image) {
             let Some(manifest) = self.manifest(child)? else { continue };
             let whole = Image::walk(manifest, self)?;
             if whole.missing.is_empty() && complete.replace((child.clone(), whole)).is_some() {

@@ -47,8 +47,14 @@ fn images(work: &Input<'_>, root: Cid, writer: Box<dyn BlockWriter>) -> Result<V
     loop {
         let page = work.handle.block_on(snapshot.repositories(after.as_deref(), PAGE))?;
         for repository in &page {
-            let holdings =
-                Repository { work, snapshot: &snapshot, name: repository, writer: &writer, verified: &verified };
+            let holdings = Repository {
+                work,
+                snapshot: &snapshot,
+                name: repository,
+                writer: &writer,
+                verified: &verified,
+                walked: RefCell::default(),
+            };
             holdings.images(&prefix, &mut held, &mut found)?;
         }
         match page.last() {
@@ -114,6 +120,8 @@ struct Repository<'a> {
     writer: &'a RefCell<Box<dyn BlockWriter>>,
     /// Blobs that have the digest they are named by.
     verified: &'a RefCell<HashMap<Digest, Blob>>,
+    /// Images that were walked: several tags can stand for one.
+    walked: RefCell<HashMap<Digest, Arc<Image>>>,
 }
 
 impl Repository<'_> {
@@ -159,9 +167,14 @@ impl Repository<'_> {
     fn image(&self, reference: &Reference, what: &str, held: &mut Budget) -> Result<Arc<Image>, ArchiveError> {
         let missing = || ArchiveError::Missing { image: what.into(), missing: vec![reference.to_string()] };
         let top = self.work.handle.block_on(self.snapshot.manifest(self.name, reference))?.ok_or_else(missing)?;
-        let image = Image::walk(top, self)?.complete(what)?;
+        if let Some(known) = self.walked.borrow().get(&top.digest) {
+            return Ok(known.clone());
+        }
+        let digest = top.digest.clone();
+        let image = Arc::new(Image::walk(top, self)?.complete(what)?);
         held.take(&image)?;
-        Ok(Arc::new(image))
+        self.walked.borrow_mut().insert(digest, image.clone());
+        Ok(image)
     }
 
     /// The digests of `_manifests/revisions`, which the registry's API does not list.

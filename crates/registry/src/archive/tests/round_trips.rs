@@ -1,8 +1,9 @@
 //! What is written here is read here, and nothing is lost on the way.
 
-use super::support::{Layer, Node, files_of, gzip, noise, sha256};
+use super::support::{Layer, Node, config, files_of, gzip, layout, listed, manifest, noise, parse, sha256, tar_of};
 use crate::{
-    archive::{Format, Source, export_image},
+    archive::{ArchiveError, Format, Source, export_image},
+    hash::Hasher,
     tree::{NodeCache, Snapshot},
 };
 use cidery_core::{
@@ -127,6 +128,53 @@ fn referrers_come_with_a_whole_namespace() {
 }
 
 #[test]
+fn layers_to_be_had_elsewhere_need_not_be_there() {
+    let (from, to) = (Node::new(), Node::new());
+    let config = config("amd64", &[Layer::plain(b"elsewhere")]);
+    let repository = "app".parse().unwrap();
+    from.put_blob(&repository, &config);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest(&config, &[])).unwrap();
+    manifest["layers"] = serde_json::json!([{
+        "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "digest": sha256(b"elsewhere"),
+        "size": 9,
+        "urls": ["https://example.com/layer"],
+    }]);
+    from.put_manifest(&repository, &parse("app:1").1, manifest.to_string().into());
+    for format in [Format::Oci, Format::Car] {
+        let (archive, _) = from.export("app:1", format).unwrap();
+        to.import(&archive).unwrap();
+        assert_eq!(to.root(), from.root());
+    }
+    assert!(matches!(from.export("app:1", Format::Docker), Err(ArchiveError::Missing { .. })));
+}
+
+#[test]
+fn sha512_digests_stay() {
+    let to = Node::new();
+    let mut hasher = Hasher::like(&Digest::sha512(&[0; 64]));
+    hasher.update(b"a layer");
+    let layer = hasher.finish();
+    let config = config("amd64", &[Layer::plain(b"a layer")]);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest(&config, &[])).unwrap();
+    let media_type = "application/vnd.oci.image.layer.v1.tar";
+    manifest["layers"] = serde_json::json!([{ "mediaType": media_type, "digest": layer, "size": 7 }]);
+    let manifest = manifest.to_string();
+    let listed = listed(manifest.as_bytes(), serde_json::json!({ "org.opencontainers.image.ref.name": "app:1" }));
+    let blob = tar_of(&[(&format!("blobs/sha512/{}", layer.hex()), b"a layer")]);
+    let rest = layout(serde_json::json!([listed]), &[&config, manifest.as_bytes()]);
+    // Without the end of the first tar, the two are one.
+    to.import(&[&blob[..blob.len() - 1024], &rest].concat()).unwrap();
+    assert_eq!(to.blob("app", &layer).unwrap(), b"a layer");
+    for format in [Format::Oci, Format::Car, Format::Docker] {
+        let again = Node::new();
+        let (archive, _) = to.export("app:1", format).unwrap();
+        again.import(&archive).unwrap();
+        assert_eq!(again.blob("app", &layer).unwrap(), b"a layer", "{format:?}");
+    }
+}
+
+#[test]
 fn a_docker_archive_keeps_the_image_id() {
     let (from, to) = (Node::new(), Node::new());
     let pushed = from.push("app:1", &layers());
@@ -182,12 +230,16 @@ fn a_cid_is_exported_as_it_is() {
     let file = builder.finish(&mut *writer).unwrap();
     let link = Block::of(0x70, link_node("../some where/a"));
     writer.put(&link).unwrap();
+    let target = "t".repeat(110);
+    let far = Block::of(0x70, link_node(&target));
+    writer.put(&far).unwrap();
     let long = "n".repeat(200);
     let put = |cid, tsize| Change::Put { cid, tsize };
     let path = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
     let changes = vec![
         (path(&["a"]), put(file.cid, file.tsize)),
         (path(&["d", "link"]), put(*link.cid(), link.data().len() as u64)),
+        (path(&["d", "long link"]), put(*far.cid(), far.data().len() as u64)),
         (path(&["d", &long, &long]), put(file.cid, file.tsize)),
     ];
     let fetcher = node.source().fetcher;
@@ -196,15 +248,14 @@ fn a_cid_is_exported_as_it_is() {
     let files = files_of(&archive);
     assert_eq!(files["a"], b"content");
     assert_eq!(files[&format!("d/{long}/{long}")], b"content");
-    let mut links = 0;
+    let mut links = Vec::new();
     for entry in tar::Archive::new(&archive[..]).entries().unwrap().map(Result::unwrap) {
         if entry.header().entry_type().is_symlink() {
-            assert_eq!(entry.path_bytes(), &b"d/link"[..]);
-            assert_eq!(entry.link_name_bytes().unwrap(), &b"../some where/a"[..]);
-            links += 1;
+            links.push((entry.path_bytes().into_owned(), entry.link_name_bytes().unwrap().into_owned()));
         }
     }
-    assert_eq!(links, 1);
+    let expected = [("d/link", "../some where/a"), ("d/long link", &target)];
+    assert_eq!(links, expected.map(|(path, target)| (path.as_bytes().to_vec(), target.as_bytes().to_vec())));
     // A file alone is called by its CID; and a format for images does not fit.
     assert_eq!(files_of(&node.export_cid(file.cid, Format::Registry).unwrap())[&file.cid.to_string()], b"content");
     assert!(node.export_cid(root, Format::Oci).unwrap_err().to_string().contains("name one in it"));
@@ -247,7 +298,7 @@ fn what_lies_with_a_peer_is_exported_too() {
             let session = network.session(SessionSpec { root, hints: Vec::new(), scope: Scope::Public });
             let snapshot = Snapshot::foreign(session.clone(), root, &[], Arc::new(NodeCache::default()));
             let source = Source { snapshot, fetcher: session };
-            let (repository, reference) = super::support::parse(name);
+            let (repository, reference) = parse(name);
             let mut out = Vec::new();
             let handle = from.runtime.handle();
             let done = export_image(handle, &source, &repository, &reference, format, &mut out, &mut |_| {});
@@ -262,7 +313,7 @@ fn what_lies_with_a_peer_is_exported_too() {
 fn progress_reaches_the_total() {
     let from = Node::new();
     from.push("app:1", &layers());
-    let (repository, reference) = super::support::parse("app:1");
+    let (repository, reference) = parse("app:1");
     for format in [Format::Oci, Format::Docker] {
         let mut seen = Vec::new();
         let mut tell = |at: crate::archive::Progress<'_>| seen.push((at.bytes, at.total));
@@ -293,11 +344,11 @@ fn an_output_that_fails_is_an_error() {
     }
     let from = Node::new();
     from.push("app:1", &layers());
-    let (repository, reference) = super::support::parse("app:1");
+    let (repository, reference) = parse("app:1");
     for format in [Format::Oci, Format::Docker, Format::Car, Format::Registry] {
         let mut out = Full(1_500_000);
         let handle = from.runtime.handle();
         let failed = export_image(handle, &from.source(), &repository, &reference, format, &mut out, &mut |_| {});
-        assert!(matches!(failed, Err(crate::archive::ArchiveError::Write(_))), "{format:?}: {failed:?}");
+        assert!(matches!(failed, Err(ArchiveError::Write(_))), "{format:?}: {failed:?}");
     }
 }
