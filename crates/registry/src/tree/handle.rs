@@ -24,8 +24,8 @@ const INLINE: usize = 64 << 10;
 /// last handle is dropped.
 #[derive(Clone)]
 pub struct Tree {
-    shared: Arc<Shared>,
-    queue: mpsc::Sender<Command>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: mpsc::Sender<Command>,
 }
 
 /// A manifest to put into a repository.

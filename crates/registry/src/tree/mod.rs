@@ -62,3 +62,7 @@ pub struct Manifest {
     /// Exactly what was pushed.
     pub bytes: Bytes,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -77,6 +77,13 @@ fn the_media_type_is_the_one_pushed() {
     assert!(matches!(pushed(Some("a/b\r\nc"), &unknown), Err(ManifestError::BadMediaType(_))));
     let kept = pushed(Some("application/vnd.example+json"), &unknown).unwrap();
     assert_eq!((kept.kind, kept.keeps_media_type()), (Kind::Other, true));
+    // An unknown type may mean something else by the known names, but not by `mediaType`.
+    let own = |media_type: &str| json!({"mediaType": media_type, "config": {"a": 1}, "layers": 7});
+    let kept = pushed(Some("application/vnd.example+json"), &own("application/vnd.example+json")).unwrap();
+    assert!(kept.config.is_none() && kept.layers.is_empty() && !kept.keeps_media_type());
+    let disguised = pushed(Some("application/vnd.example+json"), &own(OCI_MANIFEST));
+    assert!(matches!(disguised, Err(ManifestError::MediaType { .. })));
+    assert!(matches!(pushed(Some("application/json"), &own(OCI_MANIFEST)), Err(ManifestError::Json(_))));
 }
 
 #[test]
@@ -121,7 +128,7 @@ fn sizes_and_depth_are_bounded() {
     let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
     assert!(Parsed::pushed(Some("a/b"), deep.as_bytes()).is_ok(), "passed over, and the stack holds");
     let deep = deep.replacen('x', "config", 1);
-    assert!(matches!(Parsed::pushed(Some("a/b"), deep.as_bytes()), Err(ManifestError::Json(_))));
+    assert!(matches!(Parsed::pushed(Some(OCI_MANIFEST), deep.as_bytes()), Err(ManifestError::Json(_))));
 }
 
 #[test]

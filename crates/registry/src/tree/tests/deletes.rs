@@ -1,0 +1,120 @@
+use super::*;
+use cidery_core::RootStore;
+
+async fn paths(store: &MemoryStore, tree: &Tree) -> Vec<String> {
+    files(store, tree.snapshot().root().unwrap()).await.into_keys().collect()
+}
+
+fn holds(paths: &[String], digest: &Digest) -> bool {
+    paths.iter().any(|path| path.contains(digest.hex()))
+}
+
+#[tokio::test]
+async fn a_tag_goes_and_its_manifest_stays() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let digest = push(&tree, &store, "app", "v1", &[b"{}"]).await;
+    assert!(!tree.delete_tag(&name, &tag("v2")).await.unwrap());
+    assert!(!tree.delete_tag(&repository("other"), &tag("v1")).await.unwrap());
+    assert!(tree.delete_tag(&name, &tag("v1")).await.unwrap());
+    assert!(!tree.delete_tag(&name, &tag("v1")).await.unwrap());
+    let snapshot = tree.snapshot();
+    assert_eq!(snapshot.manifest(&name, &by_tag("v1")).await.unwrap(), None);
+    assert!(snapshot.manifest(&name, &by_digest(&digest)).await.unwrap().is_some());
+    assert_eq!(snapshot.tags(&name, None, 10).await.unwrap(), Some(Vec::new()), "the repository is still there");
+    assert!(!paths(&store, &tree).await.iter().any(|path| path.contains("/tags/")));
+}
+
+#[tokio::test]
+async fn a_manifest_goes_with_its_tags_and_its_blob() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let old = push(&tree, &store, "app", "latest", &[b"{}", b"old"]).await;
+    put(&tree, "app", &by_tag("v1"), &image(&[b"{}", b"old"])).await.unwrap();
+    let new = push(&tree, &store, "app", "latest", &[b"{}", b"new"]).await;
+    assert!(!tree.delete_manifest(&name, &digest_of(b"{}")).await.unwrap(), "a blob is no manifest");
+    assert!(!tree.delete_manifest(&repository("other"), &old).await.unwrap());
+    assert!(tree.delete_manifest(&name, &old).await.unwrap());
+    assert!(!tree.delete_manifest(&name, &old).await.unwrap());
+    let snapshot = tree.snapshot();
+    assert_eq!(snapshot.tags(&name, None, 10).await.unwrap(), Some(vec![tag("latest")]));
+    assert_eq!(snapshot.manifest(&name, &by_digest(&old)).await.unwrap(), None);
+    let latest = snapshot.manifest(&name, &by_tag("latest")).await.unwrap().unwrap();
+    assert_eq!(latest.digest, new);
+    assert!(!holds(&paths(&store, &tree).await, &old), "no link, no note in a tag's index, no bytes");
+    assert!(snapshot.blob(&name, &digest_of(b"old")).await.unwrap().is_some(), "its blobs are deleted by themselves");
+}
+
+#[tokio::test]
+async fn a_blob_goes_with_its_last_link() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let (app, web) = (repository("app"), repository("team/web"));
+    push(&tree, &store, "app", "v1", &[b"{}", b"shared"]).await;
+    push(&tree, &store, "team/web", "v1", &[b"{}", b"shared"]).await;
+    let shared = digest_of(b"shared");
+    assert!(tree.delete_blob(&app, &shared).await.unwrap());
+    assert!(!tree.delete_blob(&app, &shared).await.unwrap());
+    let snapshot = tree.snapshot();
+    assert_eq!(snapshot.blob(&app, &shared).await.unwrap(), None);
+    assert!(snapshot.blob(&web, &shared).await.unwrap().is_some());
+    assert!(tree.delete_blob(&web, &shared).await.unwrap());
+    assert!(!holds(&paths(&store, &tree).await, &shared));
+}
+
+#[tokio::test]
+async fn bytes_that_are_blob_and_manifest_go_with_the_last_of_the_two() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let manifest = index(&[]).to_string();
+    let digest = digest_of(manifest.as_bytes());
+    link(&tree, &store, "app", manifest.as_bytes()).await;
+    put(&tree, "web", &by_tag("v1"), &index(&[])).await.unwrap();
+    put(&tree, "app", &by_tag("v1"), &index(&[&digest])).await.unwrap();
+    assert!(tree.delete_manifest(&repository("web"), &digest).await.unwrap());
+    assert!(tree.snapshot().blob(&repository("app"), &digest).await.unwrap().is_some());
+    assert!(tree.delete_blob(&repository("app"), &digest).await.unwrap());
+    assert!(!paths(&store, &tree).await.iter().any(|path| path.ends_with(&format!("{}/data", digest.hex()))));
+}
+
+#[tokio::test]
+async fn a_journalled_blob_is_deleted_without_a_root() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let blob = link(&tree, &store, "app", b"half-pushed").await;
+    assert!(tree.delete_blob(&name, &blob.digest).await.unwrap());
+    assert!(!tree.delete_blob(&name, &blob.digest).await.unwrap());
+    assert_eq!((tree.snapshot().root(), store.links(&Namespace::local()).unwrap()), (None, Vec::new()));
+    assert_eq!(open(&store).await.snapshot().blob(&name, &blob.digest).await.unwrap(), None);
+    // Linked both ways: both links go.
+    push(&tree, &store, "app", "v1", &[b"half-pushed"]).await;
+    link(&tree, &store, "app", b"half-pushed").await;
+    assert!(tree.delete_blob(&name, &blob.digest).await.unwrap());
+    for tree in [&tree, &open(&store).await] {
+        assert_eq!(tree.snapshot().blob(&name, &blob.digest).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn when_everything_is_deleted_nothing_is_left() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("team/app");
+    let digest = push(&tree, &store, "team/app", "v1", &[b"{}", b"layer"]).await;
+    let old = tree.snapshot();
+    assert!(tree.delete_manifest(&name, &digest).await.unwrap());
+    for bytes in [&b"{}"[..], b"layer"] {
+        assert!(tree.delete_blob(&name, &digest_of(bytes)).await.unwrap());
+    }
+    assert_eq!(paths(&store, &tree).await, [""; 0]);
+    assert_eq!(tree.snapshot().tags(&name, None, 10).await.unwrap(), None);
+    assert_eq!(tree.snapshot().repositories(None, 10).await.unwrap(), []);
+    // The history is still what it was, for who holds one of its roots.
+    assert!(old.manifest(&name, &by_tag("v1")).await.unwrap().is_some());
+    assert_eq!(store.history(&Namespace::local(), 10).unwrap().len(), 4);
+    push(&tree, &store, "team/app", "v1", &[b"{}", b"layer"]).await;
+    assert_eq!(tree.snapshot().root(), old.root());
+}
