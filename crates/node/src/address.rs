@@ -20,18 +20,16 @@ pub(crate) enum Dht {
 impl Dht {
     pub(crate) const BOTH: [Dht; 2] = [Dht::Local, Dht::Wide];
 
-    /// Whether an address is of this DHT's network. Relayed addresses are of neither.
+    /// Whether an address is of this DHT's network. Relayed addresses are of neither, and neither are
+    /// names: what they stand for is not known.
     pub(crate) fn holds(self, address: &Multiaddr) -> bool {
         if address.iter().any(|part| matches!(part, Protocol::P2pCircuit)) {
             return false;
         }
-        match address.iter().next() {
-            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => self == Dht::Wide,
-            _ => match (ip(address).map(scope), self) {
-                (Some(Scope::Global), Dht::Wide) => true,
-                (Some(Scope::Private(_) | Scope::Loopback), Dht::Local) => true,
-                _ => false,
-            },
+        let scope = ip(address).map(scope);
+        match self {
+            Dht::Wide => scope == Some(Scope::Global),
+            Dht::Local => matches!(scope, Some(Scope::Private(_) | Scope::Loopback)),
         }
     }
 }
@@ -109,14 +107,9 @@ impl Surroundings {
 
     /// Whether a stranger may make this node dial that address: public ones, private ranges that an
     /// interface is in, and loopback if this node listens there itself (several nodes on one machine).
+    /// A name is never allowed: it may stand for any of these, so it is resolved first.
     pub(crate) fn allow(&self, address: &Multiaddr) -> bool {
-        match address.iter().next() {
-            Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {
-                ip(address).is_some_and(|ip| self.with(|reach| ip_allowed(ip, reach)))
-            }
-            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => true,
-            _ => false,
-        }
+        ip(address).is_some_and(|ip| self.with(|reach| ip_allowed(ip, reach)))
     }
 
     /// The hints worth a dial, at most 16 (see [`hints::usable_hints`]).
@@ -170,7 +163,7 @@ mod tests {
             ("/ip4/10.0.0.1/tcp/1", false, true),
             ("/ip4/127.0.0.1/udp/1/quic-v1", false, true),
             ("/ip6/fe80::1/tcp/1", false, true),
-            ("/dns4/example.com/tcp/1", true, false),
+            ("/dns4/example.com/tcp/1", false, false),
             ("/ip4/0.0.0.0/tcp/1", false, false),
             ("/ip4/8.8.8.8/tcp/1/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN/p2p-circuit", false, false),
             ("/unix/x", false, false),
@@ -190,6 +183,7 @@ mod tests {
         surroundings.remove_interface("10.9.9.9".parse().unwrap());
         assert!(!surroundings.allow(&private));
         assert!(surroundings.allow(&at("/ip4/8.8.8.8/tcp/1")) && !surroundings.allow(&at("/unix/x")));
+        assert!(!surroundings.allow(&at("/dns4/localhost/tcp/1")));
     }
 
     #[test]

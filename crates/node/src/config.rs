@@ -74,10 +74,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             incoming: 192,
-            outgoing: 192,
+            outgoing: 320,
             per_peer: 4,
             pending_incoming: 64,
-            pending_outgoing: 128,
+            pending_outgoing: 256,
             memory: 1 << 30,
             provider_records: 32_768,
         }

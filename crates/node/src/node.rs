@@ -4,6 +4,7 @@ use crate::{
     Bootstrap, Config, StartError,
     address::Surroundings,
     drivers::{
+        expand::Expander,
         listen,
         peers::Kind,
         search::{Searches, Sessions},
@@ -67,13 +68,15 @@ impl Node {
         let key = identity.into_keypair();
         let surroundings = Surroundings::new(key.public().to_peer_id());
         let system = |error: NetworkError| StartError::System(io::Error::other(error));
-        let naming = Arc::new(Naming::new(DnsConfig { server: dns }).map_err(system)?);
+        let resolver = DnsConfig { server: dns };
+        let naming = Arc::new(Naming::new(resolver.clone()).map_err(system)?);
+        let expander = Expander::new(naming.clone(), &resolver).map_err(system)?;
         let (behaviour, bitswap) = cidery_bitswap::new(cidery_bitswap::Config::default(), store, public.clone());
         let parts = Parts { key, bitswap: behaviour, surroundings: surroundings.clone(), mdns, dns, limits };
         let mut swarm = swarm::build(parts)?;
         listen::listen(&mut swarm, &listen).await?;
         let sessions = Sessions::default();
-        let searches = Searches::new(sessions.clone(), bitswap.clone(), naming.clone(), surroundings.clone());
+        let searches = Searches::new(sessions.clone(), bitswap.clone(), expander, surroundings.clone());
         let mut worker = Worker::new(swarm, surroundings, searches);
         worker.add_peers(Kind::Configured, &peers)?;
         match bootstrap {

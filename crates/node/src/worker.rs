@@ -260,7 +260,7 @@ impl Worker {
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let remote = endpoint.get_remote_address().clone();
         if endpoint.is_dialer() {
-            self.searches.on_connected(peer, &remote);
+            self.with_searches(|searches, tools| searches.on_connected(tools, peer, &remote));
         }
         let (dialled_in, telling) = match endpoint {
             ConnectedPoint::Dialer { port_use, .. } => (false, *port_use == PortUse::Reuse),

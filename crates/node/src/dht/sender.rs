@@ -37,7 +37,7 @@ const STREAMS: usize = 2;
 /// Batches waiting on one connection; more are dropped, and come again with the next round.
 const WAITING: usize = 32;
 /// Peers that are dialled for the sake of a batch at a time.
-const DIALS: usize = 256;
+const DIALS: usize = 128;
 /// A stream that takes longer than this for its batch is given up.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,6 +1,7 @@
 //! One file per job on the swarm; each owns what it waits for. The worker only routes between them.
 
 pub(crate) mod dial;
+pub(crate) mod expand;
 pub(crate) mod listen;
 pub(crate) mod observed;
 pub(crate) mod peers;

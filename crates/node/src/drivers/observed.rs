@@ -90,7 +90,7 @@ mod tests {
         observed.witness(&at("/ip4/2.2.2.2/tcp/9"), &own, false);
         assert!(observed.agreed().is_empty());
         assert_eq!(observed.witness(&at("/ip4/3.3.3.3/tcp/9"), &own, false), None);
-        assert_eq!(observed.agreed(), [own.clone()]);
+        assert_eq!(observed.agreed(), std::slice::from_ref(&own));
         // Seen by three, reached by one: not known to be reachable.
         assert_eq!(observed.witness(&at("/ip4/4.4.4.4/tcp/9"), &own, true), None);
         assert_eq!(observed.witness(&at("/ip4/5.5.5.5/tcp/9"), &own, true), Some(own.clone()));

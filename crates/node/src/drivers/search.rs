@@ -6,12 +6,13 @@
 
 use super::{
     dial::{Dials, Waiter},
+    expand::{Expander, is_named},
     peers::Peers,
 };
 use crate::{
     address::{Dht, Surroundings, peer_of},
     dht::{self, Routing},
-    naming::{Naming, hints::MAX_HINTS},
+    naming::hints::MAX_HINTS,
     swarm::Swarm,
 };
 use cidery_bitswap::{Bitswap, SessionId};
@@ -31,15 +32,13 @@ const FRESH: Duration = Duration::from_secs(1);
 const MAX_LOOKUPS: usize = 256;
 /// Blocks of one session that providers are looked for at a time, beside its root.
 const MAX_WANTED: usize = 8;
-/// Peers that served before which are dialled for a search.
+/// Peers found by earlier searches: their connections are kept, and the latest are dialled for a new one.
+const MAX_REMEMBERED: usize = 32;
 const REMEMBERED: usize = 4;
-const MAX_REMEMBERED: usize = 64;
 /// A search ends this long after the last call for peers: until then, who comes later is offered too.
 const LINGER: Duration = Duration::from_secs(15);
 /// "Nobody has it" is not said sooner, if there is anybody to ask: peers may be about to connect.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Expanding the dnsaddrs among hints may take this long.
-const EXPANSION: Duration = Duration::from_secs(4);
 
 /// The sessions there are, with what they are for. The handle adds, the worker removes.
 pub(crate) type Sessions = Arc<Mutex<HashMap<SessionId, SessionSpec>>>;
@@ -71,7 +70,7 @@ struct Lookup {
 pub(crate) struct Searches {
     sessions: Sessions,
     bitswap: Bitswap,
-    naming: Arc<Naming>,
+    expander: Expander,
     surroundings: Surroundings,
     searches: BTreeMap<u64, Search>,
     by_session: HashMap<SessionId, u64>,
@@ -90,11 +89,11 @@ pub(crate) struct Tools<'a> {
 }
 
 impl Searches {
-    pub(crate) fn new(sessions: Sessions, bitswap: Bitswap, naming: Arc<Naming>, surroundings: Surroundings) -> Self {
+    pub(crate) fn new(sessions: Sessions, bitswap: Bitswap, expander: Expander, surroundings: Surroundings) -> Self {
         Self {
             sessions,
             bitswap,
-            naming,
+            expander,
             surroundings,
             searches: BTreeMap::new(),
             by_session: HashMap::new(),
@@ -172,28 +171,24 @@ impl Searches {
 
     fn ask_hints(&mut self, tools: &mut Tools<'_>, id: u64, hints: &[String]) {
         self.dial_hints(tools, id, hints);
-        let is_dnsaddr = |hint: &&String| hint.starts_with("/dnsaddr/");
-        let names: Vec<String> = hints.iter().take(MAX_HINTS).filter(is_dnsaddr).cloned().collect();
+        let named: Vec<String> = hints.iter().filter(|hint| is_named(hint)).take(MAX_HINTS).cloned().collect();
         let Some(search) = self.searches.get_mut(&id) else { return };
-        if names.is_empty() || search.expanding {
+        if named.is_empty() || search.expanding {
             return;
         }
         search.expanding = true;
-        let naming = self.naming.clone();
-        let expand = async move {
-            let all = futures::future::join_all(names.iter().map(|name| naming.dnsaddr(name)));
-            let found = tokio::time::timeout(EXPANSION, all).await.unwrap_or_default();
-            (id, found.into_iter().flatten().collect())
-        };
-        self.expansions.push(expand.boxed());
+        let expander = self.expander.clone();
+        self.expansions.push(async move { (id, expander.expand(named).await) }.boxed());
     }
 
     fn dial_hints(&mut self, tools: &mut Tools<'_>, id: u64, hints: &[String]) {
         let mut by_peer: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
         for address in self.surroundings.usable_hints(hints) {
-            // A dnsaddr is expanded first, so that what it hides is judged as well; nothing here relays.
-            let indirect = |part| matches!(part, Protocol::Dnsaddr(_) | Protocol::P2pCircuit);
-            let Some(peer) = peer_of(&address).filter(|_| !address.iter().any(indirect)) else { continue };
+            // Names are resolved first, and what they stand for is judged; nothing here relays.
+            let relayed = address.iter().any(|part| matches!(part, Protocol::P2pCircuit));
+            let Some(peer) = peer_of(&address).filter(|_| !relayed && self.surroundings.allow(&address)) else {
+                continue;
+            };
             match by_peer.iter_mut().find(|(known, _)| *known == peer) {
                 Some((_, addresses)) => addresses.push(address),
                 None => by_peer.push((peer, vec![address])),
@@ -204,7 +199,7 @@ impl Searches {
         }
     }
 
-    /// The next dnsaddr that was expanded. Never ready while there is none.
+    /// The next list of names that was resolved. Never ready while there is none.
     pub(crate) async fn expanded(&mut self) -> (u64, Vec<String>) {
         match self.expansions.next().await {
             Some(expanded) => expanded,
@@ -309,15 +304,19 @@ impl Searches {
         }
     }
 
-    /// Remembers where a peer answered.
-    pub(crate) fn on_connected(&mut self, peer: PeerId, at: &Multiaddr) {
-        let wanted = self.searches.values().any(|search| search.dialling.contains(&peer));
-        if wanted {
-            self.remembered.retain(|(known, _)| *known != peer);
-            self.remembered.push_back((peer, at.clone()));
-            if self.remembered.len() > MAX_REMEMBERED {
-                self.remembered.pop_front();
-            }
+    /// Remembers where a peer that was looked for answered.
+    pub(crate) fn on_connected(&mut self, tools: &mut Tools<'_>, peer: PeerId, at: &Multiaddr) {
+        if !self.searches.values().any(|search| search.dialling.contains(&peer)) {
+            return;
+        }
+        self.remembered.retain(|(known, _)| *known != peer);
+        self.remembered.push_back((peer, at.clone()));
+        tools.swarm.behaviour_mut().keep.add(peer);
+        if self.remembered.len() > MAX_REMEMBERED
+            && let Some((oldest, _)) = self.remembered.pop_front()
+            && !tools.peers.preferred().contains(&oldest)
+        {
+            tools.swarm.behaviour_mut().keep.remove(oldest);
         }
     }
 

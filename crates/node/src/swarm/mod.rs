@@ -17,8 +17,9 @@ use std::{net::SocketAddr, num::NonZeroU8, time::Duration};
 
 /// From the dial to the end of the handshakes; also for those who dial this node.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// A connection that nobody uses is closed after this; configured and nearby peers' ones are kept.
-const IDLE: Duration = Duration::from_secs(60);
+/// A connection that nobody uses is closed after this, so that look-ups do not fill the node with them.
+/// Configured peers' connections are kept, and those of nearby ones and of peers found for sessions.
+const IDLE: Duration = Duration::from_secs(20);
 /// Addresses of one peer dialled at a time: one that hangs does not delay the others.
 const DIALS_PER_PEER: NonZeroU8 = NonZeroU8::new(8).expect("not zero");
 /// Streams that a peer opens and does not finish negotiating.

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
+mod domains;
 mod fetching;
 mod hints;
 mod kubo;
@@ -10,3 +11,4 @@ mod namespace;
 mod privacy;
 mod records;
 mod starting;
+mod sweep;

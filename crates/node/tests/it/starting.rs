@@ -86,6 +86,21 @@ async fn a_restart_keeps_the_peer_id_and_peers_come_back() {
 }
 
 #[tokio::test]
+async fn it_stops_with_its_last_handle() {
+    let a = start(quiet()).await;
+    let b = start_with(&[&a]).await;
+    let session = a.session(Tree::new(60).root, &[]);
+    let Peer { node, .. } = a;
+    drop(node.clone());
+    assert_eq!(b.node.peers().await, 1);
+    drop(node);
+    // A session is a handle as well.
+    assert_eq!(b.node.peers().await, 1);
+    drop(session);
+    eventually("it is gone", || async { b.node.peers().await == 0 }).await;
+}
+
+#[tokio::test]
 async fn connecting_says_what_went_wrong() {
     let (a, b, c) = (start(quiet()).await, start(quiet()).await, start(quiet()).await);
     let error = within(a.node.connect("example.com:4001")).await.unwrap_err();
