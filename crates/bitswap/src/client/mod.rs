@@ -345,7 +345,14 @@ impl Client {
         let mut sessions = HashSet::new();
         for (cid, has) in answers {
             let hash = cid.hash();
-            let Some(want) = self.wants.get_mut(hash) else { continue };
+            let Some(want) = self.wants.get_mut(hash) else {
+                // Too late for this one, but not for the session's others.
+                let settled = self.peers.get(&from).and_then(|peer| peer.settled.get(hash)).flatten();
+                if let Some(session) = settled.filter(|_| has) {
+                    self.admit(session, from, now);
+                }
+                continue;
+            };
             let Some(answer) = want.answers.get_mut(&from) else { continue };
             sessions.extend(want.sessions.iter().copied());
             if has {

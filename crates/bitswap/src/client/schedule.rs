@@ -15,6 +15,9 @@ const MAX_SCAN: usize = 2_048;
 /// Wants passed over because the peers that may have them are busy, before a scan stops.
 const MAX_SKIPPED: usize = 64;
 
+/// Times a session asks a peer that is none of its own, beside broadcasts.
+const MAX_PROBES: u32 = 4;
+
 impl Client {
     /// Hands out a session's queue to its peers.
     pub(super) fn schedule(&mut self, id: SessionId, now: Instant) {
@@ -136,6 +139,40 @@ impl Client {
         want.answers.insert(id, Answer::Asked);
         self.sequence += 1;
         peer.desire(*hash, want.cid, Kind::Have, priority(self.sequence));
+    }
+
+    /// Asks connected peers that are none of the session's whether they have what is wanted last,
+    /// so that all who can help do: the first broadcast may have been answered by others before.
+    pub(super) fn probe(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.peers.is_empty() || session.peers.len() >= self.config.session_peers {
+            return;
+        }
+        let strangers: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, state)| state.usable(now) && !state.is_old() && !state.sessions.contains(&id))
+            .map(|(peer, _)| *peer)
+            .take(self.config.broadcast_peers)
+            .collect();
+        if strangers.is_empty() {
+            return;
+        }
+        let Some(last) = session.queue.iter().rev().find(|hash| self.wants.contains_key(*hash)).copied() else {
+            return;
+        };
+        let mut asked = Vec::new();
+        for peer in strangers {
+            let (times, before) = session.probes.get(&peer).copied().unwrap_or((0, last));
+            let pending = self.wants.get(&before).is_some_and(|want| want.answers.get(&peer) == Some(&Answer::Asked));
+            if times < MAX_PROBES && !pending {
+                session.probes.insert(peer, (times + 1, last));
+                asked.push(peer);
+            }
+        }
+        for peer in asked {
+            self.ask_have(&last, peer);
+        }
     }
 
     /// Calls for providers, unless that was done a moment ago.

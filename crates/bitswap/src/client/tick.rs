@@ -20,6 +20,7 @@ impl Client {
         for id in sessions {
             self.check_session(id, now);
             self.schedule(id, now);
+            self.probe(id, now);
         }
         let idle: Vec<PeerId> = self
             .peers

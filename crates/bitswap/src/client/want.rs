@@ -103,6 +103,8 @@ pub(super) struct SessionState {
     /// When providers were last called for.
     pub called: Option<Instant>,
     pub exhausted: bool,
+    /// Connected peers that are none of the session's: how often they were probed, and for what last.
+    pub probes: HashMap<PeerId, (u32, Multihash)>,
 }
 
 impl SessionState {
@@ -119,6 +121,7 @@ impl SessionState {
             touched: now,
             called: None,
             exhausted: false,
+            probes: HashMap::new(),
         }
     }
 

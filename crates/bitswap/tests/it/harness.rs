@@ -25,10 +25,7 @@ pub struct Both {
     identify: identify::Behaviour,
 }
 
-enum Command {
-    Dial(Multiaddr, oneshot::Sender<()>),
-    Disconnect(PeerId),
-}
+struct Dial(Multiaddr, oneshot::Sender<()>);
 
 pub struct Node {
     pub store: MemoryStore,
@@ -37,7 +34,7 @@ pub struct Node {
     pub address: Multiaddr,
     pub events: mpsc::Receiver<Event>,
     pub connected: watch::Receiver<Vec<PeerId>>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Dial>,
     task: JoinHandle<()>,
 }
 
@@ -91,11 +88,10 @@ impl Node {
                         now_connected.send_replace(swarm.connected_peers().copied().collect());
                     }
                     command = inbox.recv() => match command {
-                        Some(Command::Dial(address, done)) => {
+                        Some(Dial(address, done)) => {
                             swarm.dial(address.clone()).unwrap();
                             dialling.push((address, done));
                         }
-                        Some(Command::Disconnect(peer)) => { let _ = swarm.disconnect_peer_id(peer); }
                         None => return,
                     },
                 }
@@ -106,17 +102,13 @@ impl Node {
 
     pub async fn dial(&self, address: &Multiaddr) {
         let (done, dialled) = oneshot::channel();
-        self.commands.send(Command::Dial(address.clone(), done)).await.unwrap();
+        self.commands.send(Dial(address.clone(), done)).await.unwrap();
         timeout(LIMIT, dialled).await.expect("dialled in time").unwrap();
     }
 
     pub async fn connect(&self, other: &Self) {
         self.dial(&other.address).await;
         other.connected.clone().wait_for(|peers| peers.contains(&self.id)).await.unwrap();
-    }
-
-    pub async fn disconnect(&self, other: &Self) {
-        self.commands.send(Command::Disconnect(other.id)).await.unwrap();
     }
 
     /// Stops the node's swarm.

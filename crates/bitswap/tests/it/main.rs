@@ -2,4 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod harness;
+mod hostile;
+mod kubo;
+mod old;
+mod privacy;
+mod raw;
+mod sessions;
 mod transfer;
