@@ -39,6 +39,11 @@ pub fn repository(name: &RepositoryName) -> Path {
     path(std::iter::once("repositories").chain(name.as_str().split('/')))
 }
 
+/// A path of this repository, as one below its own directory.
+pub fn in_repository<'a>(name: &RepositoryName, path: &'a [String]) -> &'a [String] {
+    &path[1 + name.as_str().split('/').count()..]
+}
+
 /// `repositories/<name>/_layers/<alg>/<hex>`.
 pub fn layer(name: &RepositoryName, digest: &Digest) -> Path {
     join(repository(name), &["_layers", digest.algorithm(), digest.hex()])
@@ -149,6 +154,7 @@ mod tests {
         let subject = Digest::sha512(&[1; 64]);
         let slot = format!("repositories/team/app/_referrers/sha512/{}/sha256/{hex}/link", subject.hex());
         assert_eq!(text(referrer_link(&name, &subject, &digest)), slot);
+        assert_eq!(in_repository(&name, &tag(&name, &tag_name)), ["_manifests", "tags", "v1"]);
     }
 
     #[test]

@@ -64,5 +64,4 @@ pub struct Manifest {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::{
     Blob, MAX_MANIFEST, Manifest, TreeError,
     cache::{Key, Value},
-    layout,
+    layout::{self, LINK, MEDIA_TYPE},
     manifest::{media_type, media_type_of},
     reader::Reader,
 };
@@ -112,47 +112,60 @@ impl View {
         if let Some(Value::Manifest(manifest)) = self.reader.cache.get(&key) {
             return Ok(Some(manifest));
         }
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => {
-                let Some(digest) = self.reader.link(&storage, &layout::tag_current(repository, tag)).await? else {
-                    return Ok(None);
-                };
-                // The same manifest by its digest: kept once, under both.
-                let by_digest = Reference::Digest(digest);
-                let found = Box::pin(self.manifest(repository, &by_digest)).await?;
-                if let Some(manifest) = &found {
-                    self.reader.cache.insert(key, Value::Manifest(manifest.clone()));
-                }
-                return Ok(found);
-            }
+        let Some(directory) = self.reader.find(&storage, &layout::repository(repository)).await? else {
+            return Ok(None);
         };
-        if !self.reader.links_to(&storage, &layout::revision_link(repository, &digest), &digest).await? {
+        let tag = match reference {
+            Reference::Digest(digest) => return self.revision(&storage, &directory.cid, repository, digest).await,
+            Reference::Tag(tag) => layout::tag_current(repository, tag),
+        };
+        let current = layout::in_repository(repository, &tag);
+        let Some(digest) = self.reader.link(&directory.cid, current).await? else { return Ok(None) };
+        let found = self.revision(&storage, &directory.cid, repository, &digest).await?;
+        if let Some(manifest) = &found {
+            self.reader.cache.insert(key, Value::Manifest(manifest.clone()));
+        }
+        Ok(found)
+    }
+
+    /// A manifest of the repository in `directory`.
+    async fn revision(
+        &self,
+        storage: &Cid,
+        directory: &Cid,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Manifest>>, TreeError> {
+        // One copy, however many tags stand for it.
+        let key = Key::Manifest(*storage, repository.clone(), Reference::Digest(digest.clone()));
+        if let Some(Value::Manifest(manifest)) = self.reader.cache.get(&key) {
+            return Ok(Some(manifest));
+        }
+        let path = layout::revision(repository, digest);
+        let Some(revision) = self.reader.find(directory, layout::in_repository(repository, &path)).await? else {
+            return Ok(None);
+        };
+        if !self.reader.links_to(&revision.cid, &[LINK.to_owned()], digest).await? {
             return Ok(None);
         }
-        let path = layout::blob_data(&digest);
+        let path = layout::blob_data(digest);
         // A link whose blob is gone: whoever made the tree deleted it.
-        let Some(data) = self.reader.find(&storage, &path).await? else { return Ok(None) };
+        let Some(data) = self.reader.find(storage, &path).await? else { return Ok(None) };
         let bytes = self.reader.small_file(&data.cid, MAX_MANIFEST as u64, &path).await?;
-        check(&digest, &bytes).await?;
-        let media_type = match self.media_type(&storage, repository, &digest).await? {
+        check(digest, &bytes).await?;
+        let media_type = match self.media_type(&revision.cid).await? {
             Some(kept) => kept,
             None => media_type_of(&bytes),
         };
-        let manifest = Arc::new(Manifest { digest, media_type, bytes });
+        let manifest = Arc::new(Manifest { digest: digest.clone(), media_type, bytes });
         self.reader.cache.insert(key, Value::Manifest(manifest.clone()));
         Ok(Some(manifest))
     }
 
     /// The media type that is kept beside a revision.
-    async fn media_type(
-        &self,
-        storage: &Cid,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<String>, TreeError> {
-        let path = layout::revision_media_type(repository, digest);
-        let Some(entry) = self.reader.find(storage, &path).await? else { return Ok(None) };
+    async fn media_type(&self, revision: &Cid) -> Result<Option<String>, TreeError> {
+        let path = [MEDIA_TYPE.to_owned()];
+        let Some(entry) = self.reader.find(revision, &path).await? else { return Ok(None) };
         let content = self.reader.small_file(&entry.cid, layout::MAX_LINK, &path).await?;
         let text = std::str::from_utf8(&content).ok().filter(|text| media_type::is_valid(text));
         let text = text.ok_or_else(|| TreeError::malformed(path.join("/"), "it is not a media type"))?;

@@ -333,7 +333,7 @@ async fn pushes_and_reads_at_once_agree() {
 #[test]
 fn the_futures_can_be_sent() {
     fn sent<F: Future + Send>(_: fn(&'static Tree) -> F) {}
-    sent(|tree| put_owned(tree));
+    sent(put_owned);
     async fn put_owned(tree: &Tree) {
         let _ = tree.put_manifest(&repository("a"), &by_tag("b"), None, Bytes::new()).await;
         let _ = tree.snapshot().referrers(&repository("a"), &Digest::sha256(&[0; 32]), None).await;

@@ -60,7 +60,7 @@ async fn reads(snapshot: &Snapshot) {
     assert_eq!((&manifest.digest, manifest.media_type.as_str()), (&manifest_digest(), OCI_MANIFEST));
     let blob = snapshot.blob(&name, &digest_of(b"layer")).await.unwrap().unwrap();
     assert_eq!(blob.size, 5);
-    assert_eq!(snapshot.repositories(None, 10).await.unwrap(), [name.clone()]);
+    assert_eq!(snapshot.repositories(None, 10).await.unwrap(), std::slice::from_ref(&name));
     assert_eq!(snapshot.tags(&name, None, 10).await.unwrap(), Some(vec![tag("v1")]));
 }
 

@@ -47,7 +47,7 @@ async fn artifacts_are_found_by_their_subject() {
     assert_eq!(of(&digests[1]).artifact_type.as_deref(), Some("application/vnd.example.config"));
     assert_eq!((of(&digests[2]).media_type.as_str(), &of(&digests[2]).artifact_type), (OCI_INDEX, &None));
     let signatures = referrers(&tree, &subject, Some("application/vnd.example.signature")).await;
-    assert_eq!(signatures, [signed.clone()]);
+    assert_eq!(signatures, std::slice::from_ref(signed));
     assert_eq!(referrers(&tree, &subject, Some("x/y")).await, []);
     assert_eq!(referrers(&tree, &digests[0], None).await, [], "nobody is about that one");
 
