@@ -90,9 +90,12 @@ fn a_newer_data_directory_is_refused() {
     let mut node = Node::start(&[]);
     http::push_image(&node.http, "app", "1", &[vec![1; 100]]);
     node.daemon().stop();
-    std::fs::write(node.data().join("format"), "999\n").unwrap();
+    let format = node.data().join("format");
+    let newer = std::fs::read_to_string(&format).unwrap().replacen(" 1 ", " 999 ", 1);
+    std::fs::write(&format, &newer).unwrap();
     let said = run_err(&mut Node::serve(node.data(), &[] as &[&str]));
     assert!(said.contains("newer"), "{said}");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), newer);
 }
 
 /// Without a network it works just the same locally.

@@ -20,7 +20,9 @@ fn the_stock_registry_serves_an_exported_tree() {
     node.run(&["export", &root, &path]);
     let Some(stock) = StockRegistry::start(&storage) else { return };
     let base = format!("http://{}/v2/team/app", stock.host);
-    let answer = http::get(&format!("{base}/manifests/v1"));
+    // Without the header that registry hides OCI manifests.
+    let accept = [("accept", "application/vnd.oci.image.manifest.v1+json")];
+    let answer = http::get_with(&format!("{base}/manifests/v1"), &accept);
     assert_eq!((answer.status, digest(&answer.body)), (200, manifest));
     for layer in &layers {
         assert_eq!(&http::get(&format!("{base}/blobs/{}", digest(layer))).body, layer);

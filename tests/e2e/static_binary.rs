@@ -2,7 +2,7 @@
 
 use cidery_tests::{
     node::binary,
-    process::{Daemon, root},
+    process::{Daemon, component, root},
     run,
 };
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
@@ -13,11 +13,12 @@ fn it_starts_in_an_empty_chroot() {
     if !root() {
         return;
     }
+    let Some(chroot) = component("chroot", "coreutils") else { return };
     let cell = TempDir::new().unwrap();
     fs::set_permissions(cell.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::copy(binary(), cell.path().join("cidery")).unwrap();
     let chroot = |arguments: &[&str]| {
-        let mut command = Command::new("chroot");
+        let mut command = Command::new(&chroot);
         command.arg(cell.path()).arg("/cidery").args(arguments).env_clear();
         command
     };

@@ -45,6 +45,7 @@ impl StockRegistry {
 /// Debian's `dnsmasq`, answering for a few names only.
 pub struct Dns {
     _daemon: Daemon,
+    _directory: TempDir,
     /// Address and port.
     pub address: String,
 }
@@ -54,17 +55,21 @@ impl Dns {
     pub fn start(records: &[(&str, &str)]) -> Option<Self> {
         let program = component("dnsmasq", "dnsmasq")?;
         let port = free_port();
-        let mut command = Command::new(program);
-        command
-            .args(["--no-daemon", "--no-resolv", "--no-hosts", "--no-ping", "--log-facility=-", "--user=root"])
-            .args(["--conf-file=/dev/null", "--pid-file=", "--bind-interfaces", "--listen-address=127.0.0.1"])
-            .args([format!("--port={port}"), "--local=/test/".into(), "--local=/example/".into()]);
-        for (owner, value) in records {
-            // A comma separates character-strings; quotes keep one together.
-            command.arg(format!("--txt-record={owner},\"{}\"", value.replace('"', "\\\"")));
-        }
-        let mut daemon = Daemon::start(&mut command);
+        let directory = TempDir::with_prefix("cidery-dns-").unwrap();
+        let config = directory.path().join("dnsmasq.conf");
+        // In the file (not in arguments) quotes keep commas in one character-string.
+        let lines = records.iter().map(|(owner, value)| {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+            format!("txt-record={owner},\"{value}\"\n")
+        });
+        fs::write(&config, lines.collect::<String>()).unwrap();
+        let mut daemon = Daemon::start(
+            Command::new(program)
+                .args(["--no-daemon", "--no-resolv", "--no-hosts", "--no-ping", "--log-facility=-", "--user=root"])
+                .args(["--pid-file=", "--bind-interfaces", "--listen-address=127.0.0.1", "--local=/test/"])
+                .args([format!("--port={port}"), format!("--conf-file={}", text(&config))]),
+        );
         daemon.wait_for_line("started");
-        Some(Self { _daemon: daemon, address: format!("127.0.0.1:{port}") })
+        Some(Self { _daemon: daemon, _directory: directory, address: format!("127.0.0.1:{port}") })
     }
 }

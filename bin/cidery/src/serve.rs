@@ -24,7 +24,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives.
 pub fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CIDERY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cidery=info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cidery=info,libp2p_kad=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -41,7 +41,9 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     let roots: Arc<dyn RootStore> = Arc::new(store.clone());
     let public: Arc<dyn PublicBlocks> = Arc::new(store.clone());
 
-    let node = Node::start(node_config(&settings)?, blocks.clone(), public).await?;
+    let node = Node::start(node_config(&settings)?, blocks.clone(), public)
+        .await
+        .context("starting the swarm (--swarm says where it listens)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
     let config = RegistryConfig { allowed_hosts: settings.hosts.clone(), ..Default::default() };
     let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
@@ -66,7 +68,6 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         blocks,
         roots,
         publisher: announcer,
-        http: address,
     };
     let control = tokio::spawn(control.serve(state, stopped(stopping.clone())));
     let serving = registry.serve(listener, stopped(stopping));

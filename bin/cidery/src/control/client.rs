@@ -60,7 +60,12 @@ impl Client {
     }
 
     async fn send(&mut self, method: Method, path: &str, body: RequestBody) -> Result<Response<Incoming>> {
-        let request = Request::builder().method(method).uri(path).header("host", "control").body(body)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "control")
+            .header("content-type", "application/json")
+            .body(body)?;
         let response = self.sender.send_request(request).await.context("the node did not answer")?;
         if response.status().is_success() {
             return Ok(response);

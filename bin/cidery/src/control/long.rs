@@ -23,7 +23,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::mpsc::{self, Sender},
-    task::spawn_blocking,
+    task::{block_in_place, spawn_blocking},
 };
 
 /// Frames on their way: a slow reader slows the work.
@@ -145,7 +145,8 @@ impl Write for Pieces {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let piece = Bytes::copy_from_slice(&data[..data.len().min(PIECE)]);
         let length = piece.len();
-        self.sender.blocking_send(Frame::Data(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        // Some writers run inside `Handle::block_on`, where plain blocking is refused.
+        block_in_place(|| self.sender.blocking_send(Frame::Data(piece))).map_err(|_| io::ErrorKind::BrokenPipe)?;
         Ok(length)
     }
 
@@ -205,7 +206,7 @@ struct BodyReader<S> {
 impl<S: futures::Stream<Item = io::Result<Bytes>> + Unpin> Read for BodyReader<S> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            match self.handle.block_on(self.stream.next()) {
+            match block_in_place(|| self.handle.block_on(self.stream.next())) {
                 Some(piece) => self.rest = piece?,
                 None => return Ok(0),
             }

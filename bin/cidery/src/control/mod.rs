@@ -20,10 +20,15 @@ use std::{
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control.sock";
 
-/// A path to the socket that is short enough for `sun_path` (108 bytes) however deep the data
-/// directory is. It is valid while the returned handle to the directory is open.
+/// What `sun_path` holds, without the closing zero.
+const LONGEST: usize = 107;
+
+/// A path to the socket that fits `sun_path`: where the data directory is too deep, by way of an open
+/// handle to it, which is returned and keeps the path valid.
 fn socket_path(data: &Path) -> io::Result<(File, PathBuf)> {
     let directory = File::open(data)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
+    let plain = data.join(SOCKET);
+    let fits = plain.as_os_str().len() <= LONGEST;
+    let path = if fits { plain } else { format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into() };
     Ok((directory, path))
 }

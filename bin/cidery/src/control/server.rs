@@ -17,7 +17,7 @@ use axum::{
 use cidery_core::{Blockstore, Namespace, PublishMode, RootStore};
 use cidery_node::Node;
 use cidery_registry::Registry;
-use std::{fs, future::Future, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, future::Future, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use tokio::{net::UnixListener, task::spawn_blocking};
 
 /// The most names a publication lists; the rest is pulled by the same pattern.
@@ -31,7 +31,6 @@ pub struct State {
     pub blocks: Arc<dyn Blockstore>,
     pub roots: Arc<dyn RootStore>,
     pub publisher: Arc<Publisher>,
-    pub http: SocketAddr,
 }
 
 /// The socket, bound and not yet served.
