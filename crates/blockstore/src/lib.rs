@@ -37,6 +37,8 @@ mod options;
 mod pack;
 mod recent;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use options::{OpenError, Options, Progress, Stage};
 pub use store::DiskStore;

@@ -131,10 +131,6 @@ impl FaultyDisk {
         self.0.lock().operations
     }
 
-    pub(crate) fn stopped(&self) -> bool {
-        self.0.lock().stopped
-    }
-
     /// Leaves room for so many more bytes.
     pub(crate) fn leave_room(&self, bytes: Option<u64>) {
         self.0.lock().room = bytes;
@@ -267,7 +263,11 @@ impl DiskFile for FaultyFile {
 
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         let mut world = self.0.0.lock();
+        let before = world.stopped;
         let alive = world.operate();
+        if before {
+            return alive;
+        }
         let mut data = parts.concat();
         let mut result = Ok(());
         if let Some(room) = world.room {

@@ -30,6 +30,18 @@ impl MemoryHome {
         Self { keep: true, ..Self::default() }
     }
 
+    /// The index as it is now, apart from the one that a store may still be writing to.
+    pub(crate) fn after_power_cut(&self) -> Self {
+        let inner = self.inner.lock();
+        let copy = Inner {
+            blocks: Mutex::new(inner.blocks.lock().clone()),
+            checkpoints: Mutex::new(inner.checkpoints.lock().clone()),
+            store: Mutex::new(*inner.store.lock()),
+            broken: Mutex::default(),
+        };
+        Self { keep: self.keep, inner: Arc::new(Mutex::new(Arc::new(copy))) }
+    }
+
     /// Makes every call fail until the index is opened again.
     pub(crate) fn fail(&self, why: &str) {
         *self.inner.lock().broken.lock() = Some(why.into());

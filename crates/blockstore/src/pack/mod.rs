@@ -38,6 +38,8 @@ pub(crate) struct Pack {
     pub(crate) journaled: AtomicU64,
     /// Its name in the directory is not flushed yet.
     new: AtomicBool,
+    /// Takes no more records, whatever its length.
+    sealed: bool,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ impl Pack {
             durable: AtomicU64::new(durable),
             journaled: AtomicU64::new(durable),
             new: AtomicBool::new(new),
+            sealed: false,
         }
     }
 

@@ -47,7 +47,7 @@ impl Packs {
     /// `packs` are those found; ids from `next_id` on were never used.
     pub(crate) fn new(disk: Arc<dyn Disk>, packs: Vec<Pack>, next_id: u64, limit: u64) -> Self {
         let all: BTreeMap<u64, Arc<Pack>> = packs.into_iter().map(|pack| (pack.id(), Arc::new(pack))).collect();
-        let idle = all.values().filter(|pack| pack.len() < limit).cloned().collect();
+        let idle = all.values().filter(|pack| pack.len() < limit && !pack.sealed).cloned().collect();
         let dirty: Vec<_> = all.values().filter(|pack| pack.durable() < pack.len()).cloned().collect();
         for pack in &dirty {
             pack.append.lock().queued = true;
@@ -65,9 +65,9 @@ impl Packs {
     }
 
     /// A pack that was found at a start, with its length after whatever had to be cut.
-    pub(crate) fn found(header: FileHeader, len: u64, durable: u64) -> Pack {
+    pub(crate) fn found(header: FileHeader, len: u64, durable: u64, sealed: bool) -> Pack {
         // Its name may have come back without ever having been flushed.
-        Pack::new(header, None, len, durable, durable < len)
+        Pack { sealed, ..Pack::new(header, None, len, durable, durable < len) }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Pack>> {

@@ -101,6 +101,11 @@ impl Inner {
         self.group.submit(op, size, |ops| self.round(ops), abandoned)
     }
 
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.group.waiting()
+    }
+
     fn note(&self, text: String) {
         tracing::warn!("{text}");
         self.notes.lock().push(text);
@@ -151,6 +156,11 @@ impl DiskStore {
         let checkpoints = spawn("store-index", Inner::keep_checkpoints)?;
         handle.threads.lock().push(checkpoints);
         Ok(Self(Arc::new(handle)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0.inner
     }
 
     /// Flushes everything, brings the index up to date, and ends the store's threads. Later writes are

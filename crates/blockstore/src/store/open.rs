@@ -29,6 +29,8 @@ struct FoundPack {
     file: Arc<dyn DiskFile>,
     len: u64,
     durable: u64,
+    /// Damaged at its beginning or cut off at its end: nothing is appended to it any more.
+    sealed: bool,
 }
 
 impl Inner {
@@ -118,6 +120,7 @@ fn find_packs(
         let mut bytes = [0; FILE_HEADER as usize];
         let got = file.read_at(&mut bytes, 0).map_err(failed)?;
         let mark = state.packs.get(id);
+        let mut sealed = false;
         let header = match (FileHeader::decode(&bytes[..got]), mark) {
             (Ok(header), _) if header.id == *id => header,
             (Ok(header), _) => {
@@ -129,6 +132,7 @@ fn find_packs(
             }
             (Err(BadHeader::Damaged), Some(mark)) => {
                 notes.push(format!("the header of {name} is damaged; its blocks are read with what the journal knows"));
+                sealed = true;
                 FileHeader { class: Class::Leaves, id: *id, salt: mark.salt }
             }
             (Err(BadHeader::Damaged), None) => {
@@ -140,8 +144,9 @@ fn find_packs(
         let durable = mark.filter(|mark| mark.salt == header.salt).map_or(0, |mark| mark.len);
         if durable > len {
             notes.push(format!("{name} has {len} bytes and had {durable}: blocks are lost"));
+            sealed = true;
         }
-        found.insert(*id, FoundPack { header, file, len: len.max(FILE_HEADER), durable: durable.min(len) });
+        found.insert(*id, FoundPack { header, file, len: len.max(FILE_HEADER), durable: durable.min(len), sealed });
     }
     for id in state.packs.keys().filter(|id| !found.contains_key(id)) {
         notes.push(format!("{} is missing: blocks are lost", file_name(*id)));
@@ -246,7 +251,7 @@ fn catch_up(
             pack.file.set_len(end).map_err(|e| StoreError::io(format!("cutting {}", file_name(id)), e))?;
         }
         write_again(&*pack.file, pack.durable, end).map_err(failed)?;
-        packs.push(Packs::found(pack.header, end, pack.durable));
+        packs.push(Packs::found(pack.header, end, pack.durable, pack.sealed));
     }
     Ok((caught, packs))
 }

@@ -1,0 +1,138 @@
+//! The power goes at every moment of a push, and at random moments of random histories.
+
+use super::{
+    player::{Player, Step},
+    rig::Rig,
+};
+use crate::disk::faulty::Fate;
+use cidery_core::Origin;
+use proptest::prelude::*;
+
+/// A push as the registry makes it, and what surrounds it.
+fn push() -> Vec<Step> {
+    use Step::*;
+    vec![
+        SaveUpload(1, 10),
+        File(1, 4),
+        SaveUpload(1, 200),
+        Put(1, Origin::Pushed),
+        Link(1),
+        DropUpload(1),
+        Put(2, Origin::Peer),
+        Link(2),
+        Put(3, Origin::Pushed),
+        Commit(2),
+        Publish,
+        Checkpoint,
+        File(2, 3),
+        Link(3),
+        Commit(1),
+        Put(4, Origin::Pushed),
+        Sync,
+        Unpublish,
+        Commit(0),
+        Reopen,
+        PublishOnce(1),
+        File(3, 2),
+        Commit(0),
+        SaveUpload(2, 5),
+        Publish,
+        Unlink(1),
+    ]
+}
+
+fn run_until_trouble(rig: Rig) -> Player {
+    let mut player = Player::new(rig);
+    for step in push() {
+        if player.trouble {
+            break;
+        }
+        player.play(&step);
+    }
+    player
+}
+
+#[test]
+fn an_undisturbed_push_is_all_there() {
+    let rig = Rig::new();
+    let player = run_until_trouble(rig);
+    assert!(!player.trouble);
+    player.check();
+}
+
+fn stop_everywhere(rig: impl Fn() -> Rig, fates: impl Fn(u64) -> Vec<Fate>) {
+    let undisturbed = rig();
+    run_until_trouble(undisturbed.clone());
+    let operations = undisturbed.disk.operations();
+    assert!(operations > 60, "{operations}");
+    for operation in 1..=operations {
+        for fate in fates(operation) {
+            let rig = rig();
+            rig.disk.stop_before(operation);
+            let mut player = run_until_trouble(rig);
+            player.power_cut(fate);
+            // And it goes on from there.
+            for step in [Step::Put(9, Origin::Pushed), Step::Commit(1), Step::Publish, Step::Reopen] {
+                player.play(&step);
+                assert!(!player.trouble, "{step:?} after stop {operation} and {fate:?}");
+            }
+            player.check();
+        }
+    }
+}
+
+#[test]
+fn whatever_was_answered_is_there_when_everything_else_is_dropped() {
+    stop_everywhere(Rig::new, |_| vec![Fate::Drop, Fate::Keep]);
+}
+
+#[test]
+fn whatever_was_answered_is_there_when_everything_else_is_torn() {
+    stop_everywhere(Rig::new, |operation| vec![Fate::Tear(operation), Fate::Tear(operation + 10_000)]);
+}
+
+#[test]
+fn the_same_with_an_index_that_survives() {
+    stop_everywhere(Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Tear(operation)]);
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let origin = prop_oneof![Just(Origin::Pushed), Just(Origin::Peer), Just(Origin::Imported), Just(Origin::Upstream)];
+    prop_oneof![
+        6 => (0..60_u16, origin).prop_map(|(n, origin)| Step::Put(n, origin)),
+        1 => (0..4_u16, 1..4_u8).prop_map(|(file, leaves)| Step::File(file, leaves)),
+        2 => Just(Step::Sync),
+        2 => (0..60_u16).prop_map(Step::Link),
+        1 => (0..60_u16).prop_map(Step::Unlink),
+        4 => (0..4_u8).prop_map(Step::Commit),
+        2 => Just(Step::Publish),
+        1 => (0..3_u8).prop_map(Step::PublishOnce),
+        1 => Just(Step::Unpublish),
+        2 => (0..3_u8, 0..300_u16).prop_map(|(id, n)| Step::SaveUpload(id, n)),
+        1 => (0..3_u8).prop_map(Step::DropUpload),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        2 => any::<u64>().prop_map(Step::PowerCut),
+        1 => (0..30_u16).prop_map(Step::StopAfter),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_histories_with_power_cuts(
+        steps in proptest::collection::vec(step(), 1..60),
+        kept in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut player = Player::new(if kept { Rig::with_kept_index() } else { Rig::new() });
+        for (n, step) in steps.iter().enumerate() {
+            player.play(step);
+            if player.trouble {
+                player.power_cut(Fate::Tear(seed.wrapping_add(n as u64)));
+            }
+        }
+        player.check();
+    }
+}

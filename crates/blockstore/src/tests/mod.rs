@@ -1,0 +1,8 @@
+//! The whole store over a disk that fails, and an index that is gone or wrong.
+
+mod crash;
+mod faults;
+mod group;
+mod marks;
+mod player;
+mod rig;

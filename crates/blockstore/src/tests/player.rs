@@ -1,0 +1,303 @@
+//! Plays steps on a store and knows what must be true afterwards, whatever happens in between.
+
+use super::rig::Rig;
+use crate::{DiskStore, OpenError, disk::faulty::Fate};
+use cidery_core::{
+    Block, Blockstore, Cid, CommitError, Digest, Link, Namespace, Origin, PublicBlocks, PublishMode, RootStore,
+    StoreError, UploadRecord, suite::node,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    /// A small block of the client's, or a peer's.
+    Put(u16, Origin),
+    /// A file of so many large leaves, by a writer.
+    File(u16, u8),
+    Sync,
+    Link(u16),
+    Unlink(u16),
+    /// A root over the latest blocks, with this many links folded in.
+    Commit(u8),
+    Publish,
+    /// The root that many commits back.
+    PublishOnce(u8),
+    Unpublish,
+    SaveUpload(u8, u16),
+    DropUpload(u8),
+    Checkpoint,
+    /// Close and open.
+    Reopen,
+    /// The power goes, now.
+    PowerCut(u64),
+    /// The power goes so many operations later.
+    StopAfter(u16),
+}
+
+/// What has been answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Facts {
+    roots: Vec<Cid>,
+    links: BTreeMap<String, Link>,
+    mode: Option<PublishMode>,
+    public: Vec<Cid>,
+    uploads: BTreeMap<String, UploadRecord>,
+}
+
+pub(super) struct Player {
+    rig: Rig,
+    store: Option<DiskStore>,
+    facts: Facts,
+    /// What an operation that failed half-way may have made of the facts.
+    attempted: Option<Facts>,
+    durable: BTreeMap<Cid, (Block, Origin)>,
+    loose: BTreeMap<Cid, (Block, Origin)>,
+    /// Every block ever offered: each is either here as it was, or not here.
+    offered: BTreeMap<Cid, (Block, Origin)>,
+    pub(super) trouble: bool,
+}
+
+fn small(n: u16) -> Block {
+    Block::raw(format!("block {n}").repeat(1 + usize::from(n % 40)).into_bytes())
+}
+
+fn leaf(file: u16, n: u8) -> Block {
+    let mut data = vec![n; 256 << 10];
+    data[..2].copy_from_slice(&file.to_be_bytes());
+    Block::raw(data)
+}
+
+fn link(n: u16) -> Link {
+    let block = small(n);
+    Link {
+        namespace: Namespace::local(),
+        repository: format!("app{}", n % 3).parse().unwrap(),
+        digest: Digest::sha256(block.cid().hash().digest().try_into().unwrap()),
+        cid: *block.cid(),
+        size: block.data().len() as u64,
+    }
+}
+
+fn key(link: &Link) -> String {
+    format!("{}@{}", link.repository, link.digest)
+}
+
+fn only_store(error: CommitError) -> StoreError {
+    match error {
+        CommitError::Store(error) => error,
+        conflict @ CommitError::Conflict { .. } => panic!("{conflict}"),
+    }
+}
+
+impl Player {
+    pub(super) fn new(rig: Rig) -> Self {
+        let store = rig.open().ok();
+        Self {
+            trouble: store.is_none(),
+            rig,
+            store,
+            facts: Facts::default(),
+            attempted: None,
+            durable: BTreeMap::new(),
+            loose: BTreeMap::new(),
+            offered: BTreeMap::new(),
+        }
+    }
+
+    fn store(&self) -> &DiskStore {
+        self.store.as_ref().expect("it is open")
+    }
+
+    fn offer(&mut self, block: Block, origin: Origin) {
+        let cid = *block.cid();
+        // The first origin stays, unless that block was never durable and is gone.
+        let known = self.durable.contains_key(&cid) || self.loose.contains_key(&cid);
+        if !known {
+            self.loose.insert(cid, (block.clone(), origin));
+        }
+        self.offered.entry(cid).or_insert((block, origin));
+    }
+
+    /// Plays one step. After trouble the store must be taken through a power cut.
+    pub(super) fn play(&mut self, step: &Step) {
+        let mut next = self.facts.clone();
+        let local = Namespace::local();
+        let durable = match step {
+            Step::Put(n, origin) => {
+                self.offer(small(*n), *origin);
+                self.store().put(&small(*n), *origin).map(|()| false)
+            }
+            Step::File(file, leaves) => {
+                (0..*leaves).for_each(|n| self.offer(leaf(*file, n), Origin::Pushed));
+                let write = || {
+                    let mut writer = self.store().writer(Origin::Pushed)?;
+                    (0..*leaves).try_for_each(|n| writer.put(&leaf(*file, n))).map(|()| false)
+                };
+                write()
+            }
+            Step::Sync => self.store().sync().map(|()| true),
+            Step::Link(n) => {
+                next.links.insert(key(&link(*n)), link(*n));
+                self.store().link(&link(*n)).map(|()| true)
+            }
+            Step::Unlink(n) => {
+                next.links.remove(&key(&link(*n)));
+                self.store().unlink(&link(*n)).map(|()| true)
+            }
+            Step::Commit(folds) => {
+                let children: Vec<Cid> = self.loose.keys().chain(self.durable.keys()).take(6).copied().collect();
+                let root = node(&[children, self.facts.roots.last().copied().into_iter().collect()].concat());
+                self.offer(root.clone(), Origin::Pushed);
+                let folded: Vec<Link> = next.links.values().take(usize::from(*folds)).cloned().collect();
+                folded.iter().for_each(|link| drop(next.links.remove(&key(link))));
+                next.roots.push(*root.cid());
+                if next.mode == Some(PublishMode::Continuous) {
+                    next.public.push(*root.cid());
+                }
+                let store = self.store();
+                let expected = self.facts.roots.last().copied();
+                let commit = || store.commit(&local, expected, *root.cid(), &folded).map_err(only_store);
+                store.put(&root, Origin::Pushed).and_then(|()| commit()).map(|_| true)
+            }
+            Step::Publish => {
+                let Some(root) = next.roots.last().copied() else { return };
+                if next.mode != Some(PublishMode::Continuous) {
+                    (next.mode, next.public) = (Some(PublishMode::Continuous), vec![root]);
+                }
+                self.store().publish(&local, PublishMode::Continuous).map(|()| true)
+            }
+            Step::PublishOnce(back) => {
+                let Some(root) = next.roots.iter().rev().nth(usize::from(*back)).copied() else { return };
+                (next.mode, next.public) = (Some(PublishMode::Once(root)), vec![root]);
+                self.store().publish(&local, PublishMode::Once(root)).map(|()| true)
+            }
+            Step::Unpublish => {
+                (next.mode, next.public) = (None, Vec::new());
+                self.store().unpublish(&local).map(|()| true)
+            }
+            Step::SaveUpload(id, n) => {
+                let upload =
+                    UploadRecord { id: format!("u{id}"), pins: vec![*small(*n).cid()], state: vec![*id; (*n).into()] };
+                next.uploads.insert(upload.id.clone(), upload.clone());
+                self.store().save_upload(&upload).map(|()| true)
+            }
+            Step::DropUpload(id) => {
+                next.uploads.remove(&format!("u{id}"));
+                self.store().drop_upload(&format!("u{id}")).map(|()| true)
+            }
+            Step::Checkpoint => self.store().inner().checkpoint().map(|()| true),
+            Step::Reopen => {
+                let closed = self.store().close();
+                self.store = None;
+                let opened = closed.and_then(|()| match self.rig.open() {
+                    Err(OpenError::Store(error)) => Err(error),
+                    opened => Ok(opened.unwrap()),
+                });
+                self.store = opened.as_ref().ok().cloned();
+                if opened.is_ok() {
+                    self.check();
+                }
+                opened.map(|_| true)
+            }
+            Step::PowerCut(seed) => return self.power_cut(Fate::Tear(*seed)),
+            Step::StopAfter(operations) => {
+                self.rig.disk.stop_before(u64::from(*operations) + 1);
+                return;
+            }
+        };
+        match durable {
+            Ok(durable) => {
+                self.facts = next;
+                if durable {
+                    self.durable.append(&mut self.loose);
+                }
+            }
+            Err(_) => {
+                self.trouble = true;
+                self.attempted = Some(next);
+            }
+        }
+    }
+
+    /// The power goes; the store comes up again and is checked.
+    pub(super) fn power_cut(&mut self, fate: Fate) {
+        self.rig = self.rig.after_power_cut(fate);
+        // Only now: what a store does when it is dropped must not help the one that comes after.
+        self.store = None;
+        let store = self.rig.open().unwrap_or_else(|error| panic!("after {fate:?}: {error}"));
+        self.store = Some(store);
+        self.trouble = false;
+        if let Some(attempted) = self.attempted.take()
+            && self.seen() != self.seen_of(&self.facts)
+        {
+            self.facts = attempted;
+        }
+        // What was not durable is here or not; what is here now, stays.
+        for (cid, (block, origin)) in std::mem::take(&mut self.loose) {
+            let public = self.store().public_get(&cid).unwrap().is_some();
+            if self.store().get(&cid).unwrap().is_some() {
+                let origin = if origin == Origin::Peer && !public { Origin::Pushed } else { origin };
+                self.loose.insert(cid, (block, origin));
+            }
+        }
+        self.check();
+    }
+
+    fn seen(&self) -> Facts {
+        let (store, local) = (self.store(), Namespace::local());
+        let state = store.state(&local).unwrap();
+        let mut roots: Vec<Cid> = store.history(&local, usize::MAX).unwrap().iter().map(|entry| entry.cid).collect();
+        roots.reverse();
+        assert_eq!(state.root.map(|entry| entry.cid), roots.last().copied());
+        Facts {
+            roots,
+            links: store.links(&local).unwrap().into_iter().map(|link| (key(&link), link)).collect(),
+            mode: state.published.map(|published| published.mode),
+            public: Vec::new(),
+            uploads: store.uploads().unwrap().into_iter().map(|upload| (upload.id.clone(), upload)).collect(),
+        }
+    }
+
+    fn seen_of(&self, facts: &Facts) -> Facts {
+        Facts { public: Vec::new(), ..facts.clone() }
+    }
+
+    /// Everything that was answered is so, and nothing else can be seen.
+    pub(super) fn check(&self) {
+        let store = self.store();
+        assert_eq!(self.seen(), self.seen_of(&self.facts));
+        store.inner().marks.wait_ready().unwrap();
+        let reached = self.reached();
+        let (mut blocks, mut bytes) = (0, 0);
+        for (cid, (block, _)) in &self.offered {
+            let found = store.get(cid).unwrap_or_else(|error| panic!("{error}"));
+            let durable = self.durable.get(cid);
+            if let Some(found) = &found {
+                assert!(found == block.data(), "wrong bytes");
+                (blocks, bytes) = (blocks + 1, bytes + found.len() as u64);
+            } else {
+                assert!(durable.is_none(), "{block:?} was durable and is gone");
+            }
+            assert_eq!(store.size(cid).unwrap(), found.as_ref().map(|found| found.len() as u64));
+            let (_, origin) = durable.or(self.loose.get(cid)).unwrap_or(&self.offered[cid]);
+            let public = store.public_get(cid).unwrap().is_some();
+            if found.is_some() && (durable.is_some() || self.loose.contains_key(cid)) {
+                assert_eq!(public, *origin == Origin::Peer || reached.contains(cid), "{block:?} from {origin:?}");
+            }
+            assert_eq!(store.public_size(cid).unwrap().is_some(), public);
+        }
+        assert_eq!((store.stats().blocks, store.stats().bytes), (blocks, bytes));
+    }
+
+    fn reached(&self) -> BTreeSet<Cid> {
+        let (mut reached, mut open) = (BTreeSet::new(), self.facts.public.clone());
+        while let Some(cid) = open.pop() {
+            if reached.insert(cid)
+                && let Some((block, _)) = self.offered.get(&cid)
+            {
+                open.extend(cidery_core::dag::links(&cid, block.data()).unwrap());
+            }
+        }
+        reached
+    }
+}

@@ -1,0 +1,54 @@
+//! A store over a faulty disk, with a clock that stands still.
+
+use crate::{
+    DiskStore, OpenError, Options,
+    disk::faulty::{Fate, FaultyDisk},
+    index::memory::MemoryHome,
+    store::Parts,
+};
+use parking_lot::Mutex;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+#[derive(Clone)]
+pub(super) struct Rig {
+    pub(super) disk: FaultyDisk,
+    pub(super) home: MemoryHome,
+    pub(super) now: Arc<Mutex<SystemTime>>,
+    pub(super) options: Options,
+}
+
+impl Rig {
+    /// Small packs, so that they fill.
+    pub(super) fn new() -> Self {
+        Self {
+            disk: FaultyDisk::default(),
+            home: MemoryHome::default(),
+            now: Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(1_000_000))),
+            options: Options { pack_size: 600 << 10, ..Options::default() },
+        }
+    }
+
+    /// With an index that survives a restart.
+    pub(super) fn with_kept_index() -> Self {
+        Self { home: MemoryHome::kept(), ..Self::new() }
+    }
+
+    pub(super) fn open(&self) -> Result<DiskStore, OpenError> {
+        let now = self.now.clone();
+        let parts = Parts {
+            disk: Arc::new(self.disk.clone()),
+            index: Box::new(self.home.clone()),
+            options: self.options.clone(),
+            clock: Arc::new(move || *now.lock()),
+        };
+        DiskStore::assemble(parts, None)
+    }
+
+    /// The rig with its disk as it comes up after a power cut now.
+    pub(super) fn after_power_cut(&self, fate: Fate) -> Self {
+        Self { disk: self.disk.after_power_cut(fate), home: self.home.after_power_cut(), ..self.clone() }
+    }
+}
