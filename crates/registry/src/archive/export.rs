@@ -45,7 +45,8 @@ pub(super) struct Job<'a> {
     pub(super) top: Arc<Manifest>,
 }
 
-/// Writes one image. Runs on a blocking thread; `handle` drives what has to be fetched.
+/// Writes one image. Runs on a blocking thread; `handle`, of a multi-threaded runtime, drives what
+/// has to be fetched.
 ///
 /// # Errors
 /// What was written by then is incomplete and must be thrown away.
@@ -73,7 +74,8 @@ pub fn export_image(
         }
         Format::Car => {
             let one = OneImage::build(&job, job.image(&job.top)?)?;
-            let mut exported = tree_out::car(handle, one.fetcher(), one.root, Some(one.bytes), out, progress)?;
+            let mut meter = Meter::new(progress, Some(one.bytes));
+            let mut exported = tree_out::car(handle, one.fetcher(), one.root, &mut meter, out)?;
             exported.digest = Some(job.top.digest.clone());
             Ok(exported)
         }
@@ -95,7 +97,7 @@ pub fn export_cid(
 ) -> Result<Exported, ArchiveError> {
     match format {
         Format::Registry => tree_out::tar(handle, fetcher, cid, Check::Nothing, &mut Meter::new(progress, None), out),
-        Format::Car => tree_out::car(handle, fetcher, cid, None, out, progress),
+        Format::Car => tree_out::car(handle, fetcher, cid, &mut Meter::new(progress, None), out),
         Format::Oci | Format::Docker => Err(ArchiveError::Unsupported(format!(
             "a CID stands for a whole tree, and this format holds an image: name one in it, as in {cid}/app:{}",
             latest()

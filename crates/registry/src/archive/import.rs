@@ -57,7 +57,8 @@ pub(super) struct Input<'a> {
 }
 
 /// Reads images from an OCI layout or docker-archive as a tar (plain, gzip or zstd) or from a CAR;
-/// which it is shows in the stream itself. Runs on a blocking thread.
+/// which it is shows in the stream itself. Runs on a blocking thread; `handle` is of a multi-threaded
+/// runtime.
 ///
 /// `as_name` renames: with a tag, the archive must hold one image; without, images keep the tags
 /// they have, and one that has none becomes `latest`.
@@ -146,6 +147,13 @@ fn place(found: Vec<Candidate>, as_name: Option<(RepositoryName, Option<Tag>)>) 
     for other in others {
         let repository = only.clone().ok_or_else(|| ArchiveError::NeedsName { what: other.what.clone() })?;
         placed.push((repository, None, other));
+    }
+    let mut tags = HashMap::new();
+    for (repository, tag, image) in &placed {
+        let Some(tag) = tag else { continue };
+        if tags.insert((repository, tag), &image.digest).is_some_and(|before| *before != image.digest) {
+            return Err(ArchiveError::malformed("the archive", format!("it calls two images {repository}:{tag}")));
+        }
     }
     Ok(placed)
 }

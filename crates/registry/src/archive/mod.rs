@@ -85,6 +85,12 @@ impl<'a> Meter<'a> {
 
     fn add(&mut self, item: &str, bytes: u64) {
         self.bytes += bytes;
-        (self.report)(Progress { item, bytes: self.bytes, total: self.total });
+        self.tell(item);
+    }
+
+    /// Links and directories are not counted beforehand, so the total also is a limit.
+    fn tell(&mut self, item: &str) {
+        let bytes = self.total.map_or(self.bytes, |total| self.bytes.min(total));
+        (self.report)(Progress { item, bytes, total: self.total });
     }
 }

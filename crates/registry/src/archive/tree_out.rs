@@ -1,7 +1,7 @@
 //! Whatever is below a CID, as a tar of its files or as a CAR of its blocks.
 
 use super::{
-    ArchiveError, Exported, Meter, Report,
+    ArchiveError, Exported, Meter,
     content::{Content, check},
     tar_out::TarWriter,
 };
@@ -146,14 +146,14 @@ pub(super) fn car(
     handle: &Handle,
     fetcher: Arc<dyn Fetcher>,
     root: Cid,
-    total: Option<u64>,
+    meter: &mut Meter<'_>,
     out: &mut (dyn Write + Send),
-    progress: &mut Report<'_>,
 ) -> Result<Exported, ArchiveError> {
     let mut out = BufWriter::with_capacity(BUFFER, Counting { out, written: 0 });
     let item = root.to_string();
     let mut tell = |at: cidery_unixfs::Progress| {
-        progress(super::Progress { item: &item, bytes: at.bytes, total });
+        meter.bytes = at.bytes;
+        meter.tell(&item);
     };
     handle.block_on(car_file::write(&*fetcher, &[root], &mut out, &mut tell)).map_err(|error| match error {
         UnixfsError::Io { source, .. } => ArchiveError::Write(io::Error::new(source.kind(), source)),

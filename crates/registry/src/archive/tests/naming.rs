@@ -61,6 +61,8 @@ fn several_images_cannot_have_one_name() {
     let two = [json!({ REF: "a:1" }), json!({ REF: "a:2" })];
     assert_eq!(names(&two, Some("app")).unwrap(), ["app:1", "app:2"]);
     assert!(matches!(names(&two, Some("app:3")), Err(ArchiveError::Ambiguous { count: 2, .. })));
+    let same_name = [json!({ REF: "a:1" }), json!({ REF: "a:1" })];
+    assert!(matches!(names(&same_name, None), Err(ArchiveError::Malformed { .. })));
     let same_tag = [json!({ REF: "a:1" }), json!({ REF: "b:1" })];
     assert!(matches!(names(&same_tag, Some("app")), Err(ArchiveError::Ambiguous { .. })));
     assert!(matches!(names(&[json!({}), json!({})], Some("app")), Err(ArchiveError::Ambiguous { .. })));

@@ -281,6 +281,9 @@ fn a_compressed_archive_is_unpacked_on_the_way() {
         assert_eq!(imported[0].name, "app:1");
         assert_eq!(to.blob("app", &sha256(&pushed.config)).unwrap(), pushed.config);
     }
+    from.push("small:1", &[Layer::plain(b"small")]);
+    let (archive, _) = from.export("small:1", Format::Oci).unwrap();
+    assert_eq!(Node::new().import(&Layer::zstd(&archive).bytes).unwrap()[0].name, "small:1");
 }
 
 #[test]
@@ -314,7 +317,7 @@ fn progress_reaches_the_total() {
     let from = Node::new();
     from.push("app:1", &layers());
     let (repository, reference) = parse("app:1");
-    for format in [Format::Oci, Format::Docker] {
+    for format in [Format::Oci, Format::Docker, Format::Car, Format::Registry] {
         let mut seen = Vec::new();
         let mut tell = |at: crate::archive::Progress<'_>| seen.push((at.bytes, at.total));
         let handle = from.runtime.handle();
