@@ -56,7 +56,7 @@ struct Shard {
     limit: usize,
 }
 
-const SHARDS: usize = 8;
+const SHARDS: usize = 4;
 
 impl Default for NodeCache {
     /// 16 MiB.
@@ -70,6 +70,14 @@ impl NodeCache {
     pub fn new(bytes: usize) -> Self {
         let shard = || Mutex::new(Shard { limit: bytes / SHARDS / 2, ..Shard::default() });
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::new() }
+    }
+
+    /// Forgets everything, for when its readers may not see any more what they saw before.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            *shard = Shard { limit: shard.limit, ..Shard::default() };
+        }
     }
 
     fn shard(&self, key: &Key) -> &Mutex<Shard> {
@@ -184,6 +192,10 @@ mod tests {
         assert!(cache.bytes() <= 1 << 20, "{}", cache.bytes());
         assert!(cache.bytes() >= 1 << 18, "{}", cache.bytes());
         assert_eq!(cache.node(node(0).cid()), None);
+        cache.clear();
+        assert_eq!((cache.node(favourite.cid()), cache.bytes()), (None, 0));
+        cache.insert_node(favourite.cid(), favourite.data());
+        assert!(cache.node(favourite.cid()).is_some());
     }
 
     #[test]

@@ -46,6 +46,14 @@ pub(super) enum Target {
     Blob(Digest),
 }
 
+/// The changes of one member, while they are collected.
+struct Adding<'a> {
+    repository: &'a RepositoryName,
+    /// Its directory in the root, if it has one.
+    directory: Option<Cid>,
+    pending: Pending,
+}
+
 /// A commit under way.
 pub(super) struct Work {
     pub(super) namespace: Namespace,
@@ -88,36 +96,37 @@ impl Work {
         image: &Addition,
         missing: Missing,
     ) -> Result<(), TreeError> {
-        let mut adding = Pending::default();
+        let mut adding =
+            Adding { repository, directory: self.directory(repository).await?, pending: Pending::default() };
         for Prepared { digest, parsed, .. } in &image.manifests {
-            adding.put_link(layout::revision_link(repository, digest), digest);
+            adding.pending.put_link(layout::revision_link(repository, digest), digest);
             let media_type = layout::revision_media_type(repository, digest);
             if parsed.keeps_media_type() {
-                adding.put_small(media_type, parsed.media_type.as_bytes());
+                adding.pending.put_small(media_type, parsed.media_type.as_bytes());
             } else if self.has(&adding, &media_type).await? {
-                adding.remove(media_type);
+                adding.pending.remove(media_type);
             }
             if let Some(subject) = &parsed.subject {
-                adding.put_link(layout::referrer_link(repository, &subject.digest, digest), digest);
+                adding.pending.put_link(layout::referrer_link(repository, &subject.digest, digest), digest);
             }
         }
         for (tag, digest) in &image.tags {
-            adding.put_link(layout::tag_current(repository, tag), digest);
-            adding.put_link(layout::tag_index_link(repository, tag, digest), digest);
+            adding.pending.put_link(layout::tag_current(repository, tag), digest);
+            adding.pending.put_link(layout::tag_index_link(repository, tag, digest), digest);
         }
         let journalled: Vec<Blob> = self.overlay.of(repository).cloned().collect();
         for blob in image.blobs.iter().chain(&journalled) {
-            adding.put(layout::blob_data(&blob.digest), blob.cid, self.total_size(blob).await?);
-            adding.put_link(layout::layer_link(repository, &blob.digest), &blob.digest);
+            adding.pending.put(layout::blob_data(&blob.digest), blob.cid, self.total_size(blob).await?);
+            adding.pending.put_link(layout::layer_link(repository, &blob.digest), &blob.digest);
         }
-        self.check(repository, image, missing, &adding).await?;
+        self.check(image, missing, &adding).await?;
         for Prepared { digest, bytes, .. } in &image.manifests {
             let mut file = FileBuilder::new();
             file.write(bytes, &mut self.out)?;
             let file = file.finish(&mut self.out)?;
-            adding.put(layout::blob_data(digest), file.cid, file.tsize);
+            adding.pending.put(layout::blob_data(digest), file.cid, file.tsize);
         }
-        self.pending.append(adding);
+        self.pending.append(adding.pending);
         for blob in journalled {
             self.settle(repository, &blob);
         }
@@ -125,13 +134,8 @@ impl Work {
     }
 
     /// Whether everything is there that is referred to.
-    async fn check(
-        &self,
-        repository: &RepositoryName,
-        image: &Addition,
-        missing: Missing,
-        adding: &Pending,
-    ) -> Result<(), TreeError> {
+    async fn check(&self, image: &Addition, missing: Missing, adding: &Adding<'_>) -> Result<(), TreeError> {
+        let repository = adding.repository;
         let mut unknown = BTreeSet::new();
         for (_, digest) in &image.tags {
             if !self.has(adding, &layout::revision_link(repository, digest)).await? {
@@ -161,13 +165,20 @@ impl Work {
         Err(TreeError::ManifestBlobUnknown { digests: unknown.into_iter().cloned().collect() })
     }
 
-    /// Whether a path is there, with the changes that are being collected and those that are pending.
-    async fn has(&self, adding: &Pending, path: &Path) -> Result<bool, TreeError> {
-        if let Some(known) = adding.has(path).or_else(|| self.pending.has(path)) {
+    /// Where the repository is, in the root as of the last flush.
+    async fn directory(&self, repository: &RepositoryName) -> Result<Option<Cid>, TreeError> {
+        let Some(root) = self.root else { return Ok(None) };
+        Ok(self.reader.find(&root, &from_root(layout::repository(repository))).await?.map(|entry| entry.cid))
+    }
+
+    /// Whether a path of the repository is there, with the changes that are being collected and
+    /// those that are pending.
+    async fn has(&self, adding: &Adding<'_>, path: &Path) -> Result<bool, TreeError> {
+        if let Some(known) = adding.pending.has(path).or_else(|| self.pending.has(path)) {
             return Ok(known);
         }
-        let Some(root) = self.root else { return Ok(false) };
-        Ok(self.reader.find(&root, &from_root(path.clone())).await?.is_some())
+        let Some(directory) = adding.directory else { return Ok(false) };
+        Ok(self.reader.find(&directory, layout::in_repository(adding.repository, path)).await?.is_some())
     }
 
     /// Bytes of all blocks of a blob's file.

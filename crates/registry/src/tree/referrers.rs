@@ -17,8 +17,11 @@ const MAX_BYTES: usize = 4 << 20;
 /// Referrers whose manifests are looked at for one answer.
 const MAX_LOOKED_AT: usize = 10_000;
 
+/// Bytes of manifests that are read for one answer.
+const MAX_READ: usize = 64 << 20;
+
 /// Manifests that are read at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 impl View {
     /// From the `_referrers` slot, and from the tag that stands for it where clients know of no
@@ -34,21 +37,23 @@ impl View {
             return Ok(found);
         }
         let digests = self.referrer_digests(&storage, repository, subject).await?;
-        let from_slot = stream::iter(digests)
+        let manifests = stream::iter(digests)
             .map(|digest| async move { self.manifest(repository, &Reference::Digest(digest)).await })
-            .buffered(AT_ONCE)
-            .try_filter_map(async |manifest| Ok(manifest.and_then(|manifest| descriptor(&manifest, subject))));
-        let from_tag = stream::iter(self.tagged_referrers(repository, subject).await?).map(Ok);
-        let mut all = std::pin::pin!(from_slot.chain(from_tag));
-        let (mut found, mut bytes) = (BTreeMap::new(), 0);
-        while let Some(descriptor) = all.try_next().await? {
-            bytes += descriptor.weight();
-            if bytes > MAX_BYTES {
-                tracing::warn!(%repository, %subject, "more referrers than fit into one answer");
-                break;
-            }
-            found.entry(descriptor.digest.clone()).or_insert(descriptor);
+            .buffered(AT_ONCE);
+        let mut manifests = std::pin::pin!(manifests);
+        let mut answer = Answer::default();
+        while let Some(manifest) = manifests.try_next().await?
+            && !answer.is_full()
+        {
+            let Some(manifest) = manifest else { continue };
+            answer.read += manifest.bytes.len();
+            answer.extend(descriptor(&manifest, subject));
         }
+        answer.extend(self.tagged_referrers(repository, subject).await?);
+        if answer.is_full() {
+            tracing::warn!(%repository, %subject, "more referrers than fit into one answer");
+        }
+        let found = answer.found;
         let found: Arc<[Descriptor]> = found.into_values().collect();
         self.reader.cache.insert(key, Value::Referrers(found.clone()));
         Ok(found)
@@ -86,6 +91,33 @@ impl View {
             Some(parsed) if parsed.kind == Kind::Index => parsed.manifests,
             _ => Vec::new(),
         })
+    }
+}
+
+/// Descriptors by digest, of which the first counts, and what they cost.
+#[derive(Default)]
+struct Answer {
+    found: BTreeMap<Digest, Descriptor>,
+    bytes: usize,
+    read: usize,
+}
+
+impl Answer {
+    fn is_full(&self) -> bool {
+        self.bytes > MAX_BYTES || self.read > MAX_READ
+    }
+
+    fn extend(&mut self, descriptors: impl IntoIterator<Item = Descriptor>) {
+        for descriptor in descriptors {
+            if self.found.contains_key(&descriptor.digest) {
+                continue;
+            }
+            self.bytes += descriptor.weight();
+            if self.is_full() {
+                return;
+            }
+            self.found.insert(descriptor.digest.clone(), descriptor);
+        }
     }
 }
 

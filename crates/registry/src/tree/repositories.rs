@@ -19,6 +19,11 @@ impl View {
     /// A directory is looked into when its name is the smallest that waits. What is below it comes
     /// after it, so names come out in the order of their whole text (`a`, `a-b`, `a/b`).
     pub async fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, TreeError> {
+        Ok(self.directories(after, limit).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// As [`View::repositories`], with the directory of each.
+    async fn directories(&self, after: Option<&str>, limit: usize) -> Result<Vec<(RepositoryName, Cid)>, TreeError> {
         let mut found = Vec::new();
         let Some(storage) = self.storage().await? else { return Ok(found) };
         let Some(top) = self.reader.find(&storage, &["repositories".to_owned()]).await? else { return Ok(found) };
@@ -37,7 +42,7 @@ impl View {
                 && after.is_none_or(|after| name.as_str() > after)
                 && let Ok(name) = name.try_into()
             {
-                found.push(name);
+                found.push((name, directory));
             }
         }
         Ok(found)
@@ -77,19 +82,18 @@ impl View {
 
     /// Whether any repository links this digest, as a blob or a manifest.
     pub async fn is_linked(&self, digest: &Digest) -> Result<bool, TreeError> {
-        let Some(storage) = self.storage().await? else { return Ok(false) };
         let mut last: Option<RepositoryName> = None;
         loop {
-            let page = self.repositories(last.as_ref().map(RepositoryName::as_str), 1000).await?;
-            for name in &page {
+            let page = self.directories(last.as_ref().map(RepositoryName::as_str), 1000).await?;
+            for (name, directory) in &page {
                 for path in [layout::layer_link(name, digest), layout::revision_link(name, digest)] {
-                    if self.reader.find(&storage, &path).await?.is_some() {
+                    if self.reader.find(directory, layout::in_repository(name, &path)).await?.is_some() {
                         return Ok(true);
                     }
                 }
             }
             match page.into_iter().next_back() {
-                Some(name) => last = Some(name),
+                Some((name, _)) => last = Some(name),
                 None => return Ok(false),
             }
         }

@@ -95,6 +95,32 @@ async fn one_members_failure_is_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_sees_what_came_before_it_in_its_group() {
+    let (store, tree) = controlled().await;
+    link(&tree, &store.store, "app", b"{}").await;
+    store.hold();
+    let puts = [("first", index(&[])), ("app", image(&[b"{}"]))];
+    let puts = puts.map(|(name, manifest)| (name.to_owned(), "v1".to_owned(), manifest));
+    let started = start(&store, &tree, puts).await;
+    let deletes = ["v1", "v2", "v1"].map(|name| {
+        let tree = tree.clone();
+        tokio::spawn(async move { tree.delete_tag(&repository("app"), &tag(name)).await })
+    });
+    until(|| tree.queue.max_capacity() - tree.queue.capacity() == 4).await;
+    store.release();
+    let pushed = all(started).await.pop().unwrap().unwrap();
+    let mut existed = Vec::new();
+    for delete in deletes {
+        existed.push(delete.await.unwrap().unwrap());
+    }
+    assert_eq!(existed.iter().filter(|existed| **existed).count(), 1, "{existed:?}");
+    assert_eq!(store.commits.load(SeqCst), 2);
+    let snapshot = tree.snapshot();
+    assert_eq!(snapshot.tags(&repository("app"), None, 10).await.unwrap(), Some(Vec::new()));
+    assert!(snapshot.manifest(&repository("app"), &by_digest(&pushed.digest)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_place_fails_only_who_goes_there() {
     let (store, tree) = controlled().await;
     for name in ["first", "good", "bad"] {

@@ -183,6 +183,24 @@ async fn names_that_nobody_can_ask_for_are_passed_over() {
     reads(&foreign(&store, root, &[])).await;
 }
 
+/// `ipfs add -r` of Kubo 0.43 over a stock registry's directory: CIDv0, and leaves of dag-pb.
+#[tokio::test]
+async fn what_kubo_imports_by_default_is_read() {
+    let store = MemoryStore::new();
+    let car = cidery_unixfs::car::Reader::new(&include_bytes!("kubo-default-import.car")[..]).unwrap();
+    let root = car.roots()[0];
+    assert_eq!(root.to_string(), "QmQn1HNhQSb3nfPFq87XrMkDmDm9qcVAW4UUU5nmFa8skd");
+    for block in car {
+        store.put(&block.unwrap(), Origin::Peer).unwrap();
+    }
+    let (snapshot, name) = (foreign(&store, root, &[]), repository("team/app"));
+    let manifest = snapshot.manifest(&name, &by_tag("v1")).await.unwrap().unwrap();
+    assert_eq!(manifest.digest, digest_of(&manifest.bytes));
+    let blob = snapshot.blob(&name, &digest_of(b"layer")).await.unwrap().unwrap();
+    assert_eq!((blob.size, blob.cid.codec()), (5, codec::DAG_PB));
+    assert_eq!(snapshot.repositories(None, 10).await.unwrap(), [name]);
+}
+
 /// Counts what is fetched.
 struct Counting(MemoryStore, AtomicUsize);
 
@@ -238,6 +256,7 @@ async fn referrers_of_a_tree_without_the_slot_come_from_the_tag() {
     let root = write(&store, below("", files)).await;
     let found = foreign(&store, root, &[]).referrers(&repository("app"), &subject, None).await.unwrap();
     assert_eq!(found.iter().map(|one| one.digest.clone()).collect::<Vec<_>>(), [digest_of(b"signature")]);
+    assert_eq!(found[0].media_type, OCI_MANIFEST, "as the list says: the manifest itself is not there");
     // A tag of that name that is no index, and a slot that lies, list nothing.
     let mut files = registry();
     let link = files[CURRENT].clone();
