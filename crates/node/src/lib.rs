@@ -1,4 +1,23 @@
-//! The swarm behind a handle.
+//! The swarm behind a handle: [`Node`] is the program's [`Network`](cidery_core::Network).
+//!
+//! ```text
+//!   Node, NodeSession ──commands──► Worker ──► drivers   dial · listen · observed · peers · provide · search
+//!      │      │                       │           │
+//!      │      └──► Bitswap            └──► Swarm ◄┘       limits · keep · bitswap · identify · ping ·
+//!      └──► Naming (DNS)                                  Kademlia (LAN, WAN) · sender · mDNS
+//! ```
+//!
+//! There is one task of this crate's own, the worker. It owns the swarm and only routes: every event and
+//! command goes to the driver whose job it is, and each driver owns what it waits for. Handles send
+//! bounded commands and wait for a reply; the blocks of a session never pass through the worker. Naming
+//! resolves on the caller's task.
+//!
+//! What holds throughout:
+//! - No libp2p type is in the public API.
+//! - Whatever strangers name (hints, providers, peers of peers) is dialled only where
+//!   `address::Surroundings` allows it, and is bounded in number and time.
+//! - Kademlia sees the addresses of its own network only: private ones never go to the world.
+//! - Only what the owner provides, and roots that came from peers, are announced.
 
 mod address;
 mod config;

@@ -247,11 +247,14 @@ impl Provider {
         addresses: Vec<Multiaddr>,
     ) {
         let Some((dht, centre)) = self.regions.remove(&region) else { return };
+        tracing::debug!(?dht, peers = peers.len(), "a region was looked up");
         let (at, now) = (index(dht), Instant::now());
         if peers.is_empty() || addresses.is_empty() {
+            // Nobody answers for this key, so nobody will for the others.
             if let Some(entry) = self.entries.get_mut(&centre) {
-                reschedule(&mut self.due[at], entry, at, centre, now + RETRY);
+                reschedule(&mut self.due[at], entry, at, centre, now);
             }
+            self.paused[at] = Some(now + RETRY);
             return;
         }
         let places: Vec<(Point, usize)> =

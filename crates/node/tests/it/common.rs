@@ -5,9 +5,9 @@ use cidery_core::{
 use cidery_node::{Bootstrap, Config, Identity, Node};
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, kad, noise,
+    Multiaddr, PeerId, StreamProtocol, SwarmBuilder, kad,
     swarm::{NetworkBehaviour, SwarmEvent},
-    tcp, yamux,
+    tcp, tls, yamux,
 };
 use std::{
     collections::HashSet,
@@ -168,7 +168,7 @@ pub async fn providers(at: &str, cid: &Cid) -> HashSet<PeerId> {
 pub fn raw<B: NetworkBehaviour>(behaviour: impl FnOnce(&libp2p::identity::Keypair) -> B) -> libp2p::Swarm<B> {
     SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::new().nodelay(true), tls::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(behaviour)
         .unwrap()

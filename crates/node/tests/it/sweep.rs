@@ -4,7 +4,7 @@ use crate::common::*;
 use cidery_core::{Block, Cid, Namespace, Network};
 use futures::{StreamExt, stream::SelectAll};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, identify,
+    Multiaddr, PeerId, StreamProtocol, Swarm, connection_limits, identify,
     kad::{self, KBucketKey, RecordKey, store::RecordStore},
     swarm::{NetworkBehaviour, SwarmEvent},
 };
@@ -12,6 +12,7 @@ use std::time::Instant;
 
 #[derive(NetworkBehaviour)]
 struct Foreign {
+    limits: connection_limits::Behaviour,
     kad: kad::Behaviour<kad::store::MemoryStore>,
     identify: identify::Behaviour,
 }
@@ -23,7 +24,14 @@ async fn foreign() -> (Swarm<Foreign>, Multiaddr) {
         let config = kad::Config::new(StreamProtocol::new("/ipfs/lan/kad/1.0.0"));
         let mut kad = kad::Behaviour::with_config(id, kad::store::MemoryStore::new(id), config);
         kad.set_mode(Some(kad::Mode::Server));
-        Foreign { kad, identify: identify::Behaviour::new(identify::Config::new("test/1".into(), key.public())) }
+        // They answer and call nobody: all of them getting to know each other would be most of the work here.
+        let silent = connection_limits::ConnectionLimits::default().with_max_pending_outgoing(Some(0));
+        let limits = connection_limits::Behaviour::new(silent);
+        Foreign {
+            limits,
+            kad,
+            identify: identify::Behaviour::new(identify::Config::new("test/1".into(), key.public())),
+        }
     });
     swarm.listen_on(LOOPBACK.parse().unwrap()).unwrap();
     let address = within(async {
@@ -42,7 +50,7 @@ const KEYS: u32 = 60;
 const REPLICAS: usize = 20;
 
 /// Which nodes hold which keys, once the right ones do.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_key_reaches_the_nodes_nearest_to_it() {
     let mut nodes: Vec<(Swarm<Foreign>, Multiaddr)> = Vec::new();
     for _ in 0..NODES {
