@@ -199,10 +199,12 @@ pub(super) fn checksum_holds(block: &[u8]) -> bool {
     let Ok(stored) = i64::from_str_radix(field.trim_matches(|c: char| c == '\0' || c.is_whitespace()), 8) else {
         return false;
     };
-    let spaced = || header.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
-    let unsigned: i64 = spaced().map(i64::from).sum();
-    let signed: i64 = spaced().map(|byte| i64::from(byte.cast_signed())).sum();
-    stored == unsigned || stored == signed
+    // The field itself counts as eight spaces. Very old writers summed signed bytes.
+    let unsigned = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(*byte)).sum::<i64>();
+    let signed = |bytes: &[u8]| bytes.iter().map(|byte| i64::from(byte.cast_signed())).sum::<i64>();
+    let (before, after) = (&header[..148], &header[156..]);
+    let spaces = 8 * i64::from(b' ');
+    stored == unsigned(before) + spaces + unsigned(after) || stored == signed(before) + spaces + signed(after)
 }
 
 /// Types whose header may carry a size without content (as Go's reader treats them).

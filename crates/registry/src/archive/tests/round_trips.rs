@@ -273,7 +273,7 @@ fn link_node(target: &str) -> Vec<u8> {
 #[test]
 fn a_compressed_archive_is_unpacked_on_the_way() {
     let from = Node::new();
-    let pushed = from.push("app:1", &layers());
+    let pushed = from.push("app:1", &[Layer::plain(&noise(100_000, 1)), Layer::gzip(b"two")]);
     for format in [Format::Oci, Format::Docker, Format::Car] {
         let to = Node::new();
         let (archive, _) = from.export("app:1", format).unwrap();
