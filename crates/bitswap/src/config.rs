@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Wants that every peer may have, as deployed nodes grant them.
+pub const FLOOR_WANTLIST: usize = 1_024;
+
 /// Limits and deadlines. The defaults suit a node with a few hundred connections.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -44,6 +47,8 @@ pub struct Config {
 
     /// Wants kept per peer. On overflow wants for blocks that are not here go first, then those of lower priority.
     pub max_wantlist: usize,
+    /// Wants kept for all peers together; beyond, no peer has more than [`FLOOR_WANTLIST`].
+    pub max_wantlists: usize,
     /// Longest CID, in bytes, that a want may name.
     pub max_cid: usize,
     /// A want-have for a block of at most this many bytes is answered with the block.
@@ -90,6 +95,7 @@ impl Default for Config {
             hashers: cores.max(4),
             lookups: 16,
             max_wantlist: 8_192,
+            max_wantlists: 200_000,
             max_cid: 168,
             have_replace: 1_024,
             peer_read_ahead: 4 << 20,

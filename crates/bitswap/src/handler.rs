@@ -223,12 +223,12 @@ impl ConnectionHandler for Handler {
                     self.wait();
                 }
             },
-            ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Added(mut added)) if self.enabled => {
-                if added.any(is_bitswap) {
-                    self.support(Support::Yes);
-                    if self.sends && matches!(self.outbound, Outbound::Off) {
-                        self.wait();
-                    }
+            ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Added(added))
+                if self.enabled && added.clone().any(is_bitswap) =>
+            {
+                self.support(Support::Yes);
+                if self.sends && matches!(self.outbound, Outbound::Off) {
+                    self.wait();
                 }
             }
             _ => {}

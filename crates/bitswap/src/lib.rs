@@ -33,11 +33,11 @@ mod writer;
 
 pub use api::{Event, Misbehaviour, PeerStats, SessionId, Stats};
 pub use behaviour::Behaviour;
-pub use config::Config;
+pub use config::{Config, FLOOR_WANTLIST};
 pub use handler::Handler;
 pub use session::Session;
 
-use cidery_core::{Blockstore, Cid, PublicBlocks, Scope};
+use cidery_core::{Blockstore, Cid, Multihash, PublicBlocks, Scope};
 use libp2p::PeerId;
 use shared::Shared;
 use std::{sync::Arc, time::Instant};
@@ -47,6 +47,11 @@ use std::{sync::Arc, time::Instant};
 pub fn new(config: Config, store: Arc<dyn Blockstore>, public: Arc<dyn PublicBlocks>) -> (Behaviour, Bitswap) {
     let shared = Shared::new(config, store, public);
     (Behaviour::new(shared.clone()), Bitswap(shared))
+}
+
+/// Eight bytes of a hash, for tables where a rare mistake does no harm. Digests have 20 or more.
+fn short(hash: &Multihash) -> u64 {
+    hash.digest().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
 /// The handle: clone it freely.

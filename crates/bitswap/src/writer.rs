@@ -30,6 +30,16 @@ pub(crate) async fn work(shared: Arc<Shared>, slot: Arc<PeerSlot>) {
     }
 }
 
+/// However the stream ends, what was under way on it is taken up again.
+struct Closing(Arc<Shared>, Arc<PeerSlot>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.client.lock().stream_closed(&self.1.peer);
+        self.0.server.lock().stream_closed(&self.1.peer);
+    }
+}
+
 /// Writes until the stream fails.
 pub(crate) async fn run(
     mut stream: impl AsyncWrite + Unpin,
@@ -38,7 +48,7 @@ pub(crate) async fn run(
     slot: Arc<PeerSlot>,
 ) -> io::Result<Infallible> {
     shared.client.lock().stream_opened(&slot.peer, version);
-    shared.server.lock().stream_opened(&slot.peer);
+    let _closing = Closing(shared.clone(), slot.clone());
     let mut reads: FuturesOrdered<BoxFuture<'static, Read>> = FuturesOrdered::new();
     let mut reading = 0;
     let mut ready = None;

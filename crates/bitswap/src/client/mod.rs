@@ -16,6 +16,7 @@ pub(crate) use peer::Support;
 use crate::{
     Config,
     api::{Event, Misbehaviour, PeerStats, SessionId, Stats},
+    short,
     slot::PeerSlot,
     wire::{Entry, Version},
 };
@@ -43,10 +44,11 @@ const MAX_OFFERED: usize = 64;
 /// Wantlist changes in one message.
 const MAX_CHANGES: usize = 4_096;
 
-/// The last few hashes of something, with the session they belonged to.
+/// The last few blocks of some kind, with the session they belonged to. Remembers eight bytes of
+/// each hash: nobody can find another block with the same ones.
 pub(crate) struct Recent {
-    known: HashMap<Multihash, Option<SessionId>>,
-    order: VecDeque<Multihash>,
+    known: HashMap<u64, Option<SessionId>>,
+    order: VecDeque<u64>,
     most: usize,
 }
 
@@ -55,9 +57,10 @@ impl Recent {
         Self { known: HashMap::new(), order: VecDeque::new(), most }
     }
 
-    fn insert(&mut self, hash: Multihash, session: Option<SessionId>) {
-        if self.known.insert(hash, session).is_none() {
-            self.order.push_back(hash);
+    fn insert(&mut self, hash: &Multihash, session: Option<SessionId>) {
+        let key = short(hash);
+        if self.known.insert(key, session).is_none() {
+            self.order.push_back(key);
         }
         while self.order.len() > self.most
             && let Some(old) = self.order.pop_front()
@@ -67,7 +70,7 @@ impl Recent {
     }
 
     fn get(&self, hash: &Multihash) -> Option<Option<SessionId>> {
-        self.known.get(hash).copied()
+        self.known.get(&short(hash)).copied()
     }
 }
 
@@ -236,7 +239,7 @@ impl Client {
         let mut freed = Vec::new();
         for id in want.answers.keys() {
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            peer.settled.insert(*hash, session);
+            peer.settled.insert(hash, session);
             if Some(*id) == supplier {
                 peer.settle(hash);
             } else {
@@ -290,7 +293,7 @@ impl Client {
 
     /// A claimed block is stored.
     pub(crate) fn complete(&mut self, from: PeerId, hash: &Multihash, data: &Bytes, now: Instant) {
-        self.arrived.insert(*hash, None);
+        self.arrived.insert(hash, None);
         let len = data.len() as u64;
         self.totals.blocks_received += 1;
         self.totals.bytes_received += len;
@@ -509,6 +512,13 @@ impl Client {
 
     // ---- messages -------------------------------------------------------------------------
 
+    /// A stream for sending broke: what was said on it may be lost.
+    pub(crate) fn stream_closed(&mut self, id: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.resend();
+        }
+    }
+
     /// A stream for sending is open: everything on it starts afresh.
     pub(crate) fn stream_opened(&mut self, id: &PeerId, version: Version) {
         if let Some(peer) = self.peers.get_mut(id) {
@@ -572,3 +582,6 @@ impl Client {
         Stats { wants: self.wants.len(), sessions: self.sessions.len(), peers: peers.collect(), ..self.totals.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests;

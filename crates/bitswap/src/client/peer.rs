@@ -263,7 +263,7 @@ impl Peer {
 
     /// What was sent before may be lost: the next message replaces everything.
     pub(super) fn resend(&mut self) {
-        self.full = !self.sent.is_empty();
+        self.full |= !self.sent.is_empty();
         self.sent.clear();
         self.is_dirty.clear();
         self.dirty.clear();

@@ -84,7 +84,7 @@ impl Client {
             && let Some(peer) = self.peers.get_mut(&old.peer)
         {
             peer.outstanding.remove(&old.sequence);
-            peer.settled.insert(*hash, want.sessions.first().copied());
+            peer.settled.insert(hash, want.sessions.first().copied());
             peer.withdraw(hash);
         }
         let Some(peer) = self.peers.get_mut(&id) else { return };
@@ -145,7 +145,7 @@ impl Client {
     /// so that all who can help do: the first broadcast may have been answered by others before.
     pub(super) fn probe(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.peers.is_empty() || session.peers.len() >= self.config.session_peers {
+        if session.queue.is_empty() || session.peers.is_empty() || session.peers.len() >= self.config.session_peers {
             return;
         }
         let strangers: Vec<PeerId> = self
@@ -210,6 +210,9 @@ impl Client {
 
     /// A peer is there now: sessions that were told of it use it, others ask it for what they lack.
     pub(super) fn introduce(&mut self, id: PeerId, now: Instant) {
+        if self.peers.get(&id).is_none_or(|peer| !peer.usable(now)) {
+            return;
+        }
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for session in sessions {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
@@ -255,7 +258,7 @@ impl Client {
                 }
             }
             if let Some(peer) = self.peers.get_mut(&id) {
-                peer.settled.insert(hash, session);
+                peer.settled.insert(&hash, session);
             }
         }
         for session in touched {

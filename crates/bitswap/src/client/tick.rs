@@ -117,7 +117,7 @@ impl Client {
         want.answers.remove(&id);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.outstanding.remove(&owner.sequence);
-            peer.settled.insert(*hash, want.sessions.first().copied());
+            peer.settled.insert(hash, want.sessions.first().copied());
             peer.withdraw(hash);
         }
         for session in &want.sessions {

@@ -39,6 +39,8 @@ pub(super) struct Wish {
 
 pub(super) struct Ledger {
     pub slot: Arc<PeerSlot>,
+    /// Its number among those who wish.
+    pub number: u32,
     pub wishes: HashMap<Multihash, Wish>,
     /// To be looked up; stale entries are skipped.
     pub fresh: VecDeque<Multihash>,
@@ -53,9 +55,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(slot: Arc<PeerSlot>) -> Self {
+    pub(super) fn new(slot: Arc<PeerSlot>, number: u32) -> Self {
         Self {
             slot,
+            number,
             wishes: HashMap::new(),
             fresh: VecDeque::new(),
             presences: VecDeque::new(),

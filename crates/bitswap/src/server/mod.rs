@@ -7,9 +7,10 @@
 //! the peer's list and is looked up again when it arrives: refusing looks like not having.
 
 mod ledger;
+mod wishers;
 
 use crate::{
-    Config,
+    Config, FLOOR_WANTLIST,
     api::Stats,
     slot::PeerSlot,
     wire::{Entry, Presence, WANT_HAVE, Wantlist},
@@ -17,10 +18,8 @@ use crate::{
 use cidery_core::{Cid, MAX_BLOCK, Multihash, identity_bytes};
 use ledger::{Ledger, State, Wish};
 use libp2p::PeerId;
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
+use wishers::Wishers;
 
 /// Wishes looked up in one go.
 const LOOKUP_BATCH: usize = 256;
@@ -30,8 +29,7 @@ const MAX_PRESENCES: usize = 4_096;
 pub(crate) struct Server {
     config: Arc<Config>,
     ledgers: HashMap<PeerId, Ledger>,
-    /// Who wishes for what, in whatever state.
-    wishers: HashMap<Multihash, HashSet<PeerId>>,
+    wishers: Wishers,
     order: u64,
     blocks_sent: u64,
     bytes_sent: u64,
@@ -39,18 +37,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, ledgers: HashMap::new(), wishers: HashMap::new(), order: 0, blocks_sent: 0, bytes_sent: 0 }
+        Self { config, ledgers: HashMap::new(), wishers: Wishers::default(), order: 0, blocks_sent: 0, bytes_sent: 0 }
     }
 
     pub(crate) fn connected(&mut self, slot: Arc<PeerSlot>) {
-        self.ledgers.insert(slot.peer, Ledger::new(slot));
+        let number = self.wishers.enter(slot.peer);
+        self.ledgers.insert(slot.peer, Ledger::new(slot, number));
     }
 
     pub(crate) fn disconnected(&mut self, id: &PeerId) {
         if let Some(ledger) = self.ledgers.remove(id) {
             for hash in ledger.wishes.keys() {
-                unlist(&mut self.wishers, hash, id);
+                self.wishers.remove(hash, ledger.number);
             }
+            self.wishers.exit(ledger.number);
         }
     }
 
@@ -60,7 +60,7 @@ impl Server {
         if list.full {
             for hash in ledger.wishes.keys().copied().collect::<Vec<_>>() {
                 ledger.remove(&hash);
-                unlist(&mut self.wishers, &hash, id);
+                self.wishers.remove(&hash, ledger.number);
             }
         }
         // Sorted once per message: a flood must not cost more than that.
@@ -69,7 +69,7 @@ impl Server {
             let Some(cid) = self.config.acceptable(&entry) else { continue };
             if entry.cancel {
                 if ledger.remove(cid.hash()).is_some() {
-                    unlist(&mut self.wishers, cid.hash(), id);
+                    self.wishers.remove(cid.hash(), ledger.number);
                 }
                 continue;
             }
@@ -79,21 +79,21 @@ impl Server {
                 let more = block && !wish.block;
                 wish.block |= block;
                 // Said again: answered again, unless an answer is on its way.
-                if more || wish.state == State::Absent {
-                    if !matches!(wish.state, State::Queued { .. } | State::Reading | State::Fresh) {
-                        ledger.renew(cid.hash());
-                    }
+                if wish.state == State::Absent || (more && matches!(wish.state, State::Looking { .. })) {
+                    ledger.renew(cid.hash());
                 }
                 continue;
             }
             if ledger.is_clogged(&self.config) {
                 continue;
             }
-            if ledger.wishes.len() >= self.config.max_wantlist {
+            let crowded = self.wishers.total() >= self.config.max_wantlists;
+            let most = if crowded { FLOOR_WANTLIST.min(self.config.max_wantlist) } else { self.config.max_wantlist };
+            if ledger.wishes.len() >= most {
                 let victims = victims.get_or_insert_with(|| ledger.victims());
                 match victims.pop().and_then(|hash| ledger.evict(&hash, entry.priority)) {
                     Some(gone) => {
-                        unlist(&mut self.wishers, gone.cid.hash(), id);
+                        self.wishers.remove(gone.cid.hash(), ledger.number);
                         if gone.send_dont_have && gone.state != State::Absent {
                             ledger.answer(&gone.cid, false);
                         }
@@ -117,7 +117,7 @@ impl Server {
             };
             ledger.wishes.insert(*cid.hash(), wish);
             ledger.fresh.push_back(*cid.hash());
-            self.wishers.entry(*cid.hash()).or_default().insert(*id);
+            self.wishers.add(cid.hash(), ledger.number);
         }
         ledger.trim(&self.config);
         ledger.refresh();
@@ -126,8 +126,8 @@ impl Server {
 
     /// A block is here now, or public now: those who wished for it may get it.
     pub(crate) fn arrived(&mut self, hash: &Multihash) {
-        for id in self.wishers.get(hash).into_iter().flatten() {
-            if let Some(ledger) = self.ledgers.get_mut(id)
+        for id in self.wishers.of(hash) {
+            if let Some(ledger) = self.ledgers.get_mut(&id)
                 && let Some(State::Absent | State::Looking { .. }) = ledger.wishes.get(hash).map(|wish| wish.state)
             {
                 ledger.renew(hash);
@@ -167,7 +167,7 @@ impl Server {
                 Some(_) => {
                     ledger.answer(&cid, true);
                     ledger.remove(hash);
-                    unlist(&mut self.wishers, hash, id);
+                    self.wishers.remove(hash, ledger.number);
                 }
                 None => absent(ledger, hash, again),
             }
@@ -200,7 +200,7 @@ impl Server {
             ledger.bytes_sent += len;
             ledger.remove(hash);
             ledger.refresh();
-            unlist(&mut self.wishers, hash, id);
+            self.wishers.remove(hash, ledger.number);
         }
     }
 
@@ -213,8 +213,8 @@ impl Server {
         }
     }
 
-    /// The stream failed: what was being read is queued again.
-    pub(crate) fn stream_opened(&mut self, id: &PeerId) {
+    /// The stream broke: what was being read for it is to be sent on the next.
+    pub(crate) fn stream_closed(&mut self, id: &PeerId) {
         if let Some(ledger) = self.ledgers.get_mut(id) {
             let reading: Vec<Multihash> =
                 ledger.wishes.iter().filter(|(_, wish)| wish.state == State::Reading).map(|(hash, _)| *hash).collect();
@@ -248,16 +248,6 @@ impl Server {
                 peer.blocks_sent = ledger.blocks_sent;
                 peer.bytes_sent = ledger.bytes_sent;
             }
-        }
-    }
-}
-
-/// Takes a peer off the list of those who wish for a block.
-fn unlist(wishers: &mut HashMap<Multihash, HashSet<PeerId>>, hash: &Multihash, id: &PeerId) {
-    if let Some(peers) = wishers.get_mut(hash) {
-        peers.remove(id);
-        if peers.is_empty() {
-            wishers.remove(hash);
         }
     }
 }
