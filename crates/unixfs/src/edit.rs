@@ -99,6 +99,8 @@ fn apply<'a>(
             Some(cid) => Directory::open(fetcher, cid).await?,
             None => Directory::empty(),
         };
+        // What goes makes room first: one of two names with the same hash may replace the other.
+        let mut puts = Vec::new();
         for (name, plan) in plan.below {
             node.load(fetcher, &name).await?;
             let before = node.get(&name);
@@ -125,7 +127,13 @@ fn apply<'a>(
                     Outcome::Gone => None,
                 },
             };
-            node.set(&name, after)?;
+            match after {
+                Some(target) => puts.push((name, target)),
+                None => node.set(&name, None)?,
+            }
+        }
+        for (name, target) in puts {
+            node.set(&name, Some(target))?;
         }
         if let Some(original) = node.original() {
             return Ok(Outcome::Unchanged(original));

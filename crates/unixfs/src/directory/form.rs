@@ -7,7 +7,7 @@ use super::{
     read,
     shard::Shard,
 };
-use crate::{UnixfsError, dagpb::Link, error::About, fetch, wire::Defect};
+use crate::{UnixfsError, dagpb::Link, error::About, wire::Defect};
 use cidery_core::{Block, BlockWriter, Cid, Fetcher, codec};
 use std::collections::{BTreeMap, btree_map};
 
@@ -35,12 +35,15 @@ impl Directory {
 
     /// Opens a stored directory.
     pub async fn open(fetcher: &dyn Fetcher, cid: &Cid) -> Result<Self, UnixfsError> {
-        let block = fetch::block(fetcher, cid).await?;
+        let block = read::root_block(fetcher, cid).await?;
         let tsize = read::total_size(cid, &block)?;
         let form = match DirectoryNode::decode(cid, &block)? {
             DirectoryNode::Basic(links) => {
                 let mut entries = BTreeMap::new();
                 for link in links {
+                    if link.name.is_empty() {
+                        return Err(Defect("a directory has an entry without a name")).about(cid);
+                    }
                     if entries.insert(link.name.to_owned(), (link.cid, link.tsize)).is_some() {
                         return Err(Defect("a directory has two entries with one name")).about(cid);
                     }
@@ -144,7 +147,7 @@ fn write_basic(entries: BTreeMap<String, Target>, out: &mut dyn BlockWriter) -> 
         for (name, (cid, tsize)) in entries {
             shard.insert(Entry { name, cid, tsize })?;
         }
-        return Ok(shard.write(out)?);
+        return shard.write(out);
     }
     let below = entries.values().fold(0u64, |sum, (_, tsize)| sum.saturating_add(*tsize));
     let links = |entries: btree_map::Iter<'_, String, Target>| -> Vec<u8> {

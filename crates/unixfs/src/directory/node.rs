@@ -126,6 +126,9 @@ impl<'a> ShardNode<'a> {
             return Err(Defect("the fanout of a shard is not a power of two from 8 to 1024"));
         }
         let log = fanout.trailing_zeros();
+        if place.used + log > 64 {
+            return Err(Defect("a shard that stands below the last bit of the hash"));
+        }
         if message.data.len() as u64 > fanout / 8 {
             return Err(Defect("the bitfield of a shard is too long"));
         }

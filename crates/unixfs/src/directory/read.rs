@@ -17,7 +17,7 @@ const AT_ONCE: usize = 32;
 /// The entry called `name` in a directory; `None` if it has none. Reads only the shards on the way.
 pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Result<Option<Entry>, UnixfsError> {
     let (mut cid, mut place) = (*directory, Place::ROOT);
-    let mut block = fetch::block(fetcher, &cid).await?;
+    let mut block = root_block(fetcher, &cid).await?;
     let mut shard = match DirectoryNode::decode(&cid, &block)? {
         DirectoryNode::Basic(links) => return Ok(links.into_iter().find(|link| link.name == name).map(Entry::from)),
         DirectoryNode::Shard(shard) => shard,
@@ -46,7 +46,7 @@ pub async fn list(fetcher: &dyn Fetcher, directory: &Cid) -> Result<Vec<Entry>, 
 
 /// As [`list`], with a limit of the caller's: [`UnixfsError::TooMany`] as soon as it is exceeded.
 pub async fn list_at_most(fetcher: &dyn Fetcher, directory: &Cid, limit: usize) -> Result<Vec<Entry>, UnixfsError> {
-    let block = fetch::block(fetcher, directory).await?;
+    let block = root_block(fetcher, directory).await?;
     let mut entries = match DirectoryNode::decode(directory, &block)? {
         DirectoryNode::Basic(links) if links.len() > limit => return Err(too_many(directory, limit)),
         DirectoryNode::Basic(links) => links.into_iter().map(Entry::from).collect(),
@@ -54,6 +54,14 @@ pub async fn list_at_most(fetcher: &dyn Fetcher, directory: &Cid, limit: usize) 
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
+}
+
+/// The root block of a directory. What cannot be one by its codec is not fetched.
+pub(crate) async fn root_block(fetcher: &dyn Fetcher, directory: &Cid) -> Result<Bytes, UnixfsError> {
+    if directory.codec() != codec::DAG_PB {
+        return Err(UnixfsError::NotADirectory { cid: *directory });
+    }
+    Ok(fetch::block(fetcher, directory).await?)
 }
 
 /// The entries of a sharded directory in no order.

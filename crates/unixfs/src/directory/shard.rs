@@ -7,8 +7,8 @@ use super::{
     node::{self, Place, ShardNode, Slot},
 };
 use crate::{UnixfsError, dagpb::Link, fetch};
-use cidery_core::{Block, BlockWriter, Cid, Fetcher, SHA2_256, StoreError, codec};
-use std::collections::BTreeMap;
+use cidery_core::{Block, BlockWriter, Cid, Fetcher, MAX_BLOCK, SHA2_256, codec};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Bits per level of what is written here.
 const LOG: u32 = node::FANOUT.trailing_zeros();
@@ -108,6 +108,9 @@ impl Shard {
         match self.slots.get_mut(&number) {
             Some(Child::Loaded(next)) => next.insert_at(below, hash, entry),
             Some(Child::Entry(old)) if old.name != entry.name => {
+                if node::hash(&old.name) == hash {
+                    return Err(UnixfsError::Collision { name: entry.name });
+                }
                 let mut next = Self::default();
                 next.insert_at(below, node::hash(&old.name), old.clone())?;
                 next.insert_at(below, hash, entry)?;
@@ -155,10 +158,11 @@ impl Shard {
     /// Whether the same entries in a basic directory would take more than `limit` bytes. Loads
     /// shards until that is known; if it is false, everything is loaded.
     pub async fn exceeds(&mut self, fetcher: &dyn Fetcher, limit: usize) -> Result<bool, UnixfsError> {
-        let mut unknown = Vec::new();
+        // Breadth first: shards further up have more entries.
+        let mut unknown = VecDeque::new();
         let mut size = node::EMPTY_SIZE + self.weigh(Place::ROOT, &mut unknown);
         while size <= limit {
-            let Some(place) = unknown.pop() else { return Ok(false) };
+            let Some(place) = unknown.pop_front() else { return Ok(false) };
             // The bits below `place` are zeros, and may load one shard more than was looked for.
             self.load(fetcher, place.hash()).await?;
             size += self.at(place).map_or(0, |shard| shard.weigh(place, &mut unknown));
@@ -167,14 +171,14 @@ impl Shard {
     }
 
     /// Bytes of the loaded entries, and the places of shards that are not loaded.
-    fn weigh(&self, place: Place, unknown: &mut Vec<Place>) -> usize {
+    fn weigh(&self, place: Place, unknown: &mut VecDeque<Place>) -> usize {
         let mut size = 0;
         for (number, child) in &self.slots {
             let below = place.below(*number, LOG);
             match child {
                 Child::Entry(entry) => size += node::entry_size(&entry.name, &entry.cid, entry.tsize),
                 Child::Loaded(next) => size += next.weigh(below, unknown),
-                Child::Stored { .. } => unknown.push(below),
+                Child::Stored { .. } => unknown.push_back(below),
             }
         }
         size
@@ -202,7 +206,7 @@ impl Shard {
     }
 
     /// Writes the shards that changed, children first; the CID and size of this one.
-    pub fn write(&self, out: &mut dyn BlockWriter) -> Result<(Cid, u64), StoreError> {
+    pub fn write(&self, out: &mut dyn BlockWriter) -> Result<(Cid, u64), UnixfsError> {
         if let Some(stored) = self.stored {
             return Ok(stored);
         }
@@ -221,6 +225,10 @@ impl Shard {
             links.push((*number, link));
         }
         let block = Block::of(codec::DAG_PB, node::encode_shard(links.iter().copied()));
+        // Names of ours are short; those of a foreign directory may not be.
+        if block.data().len() > MAX_BLOCK {
+            return Err(UnixfsError::TooMany { cid: *block.cid(), what: "bytes", limit: MAX_BLOCK });
+        }
         out.put(&block)?;
         Ok((*block.cid(), tsize.saturating_add(block.data().len() as u64)))
     }

@@ -43,7 +43,8 @@ impl FileBuilder {
     /// After an error the builder is not to be used further.
     pub fn write(&mut self, mut data: &[u8], out: &mut dyn BlockWriter) -> Result<(), StoreError> {
         while !data.is_empty() {
-            if self.partial.is_empty() {
+            if self.partial.is_empty() && self.boundary > 0 {
+                // The first leaf grows with the file, as most files are small.
                 self.partial.reserve_exact(CHUNK);
             }
             let (now, later) = data.split_at(data.len().min(CHUNK - self.partial.len()));
@@ -108,7 +109,9 @@ impl FileBuilder {
     }
 
     fn leaf(&mut self, out: &mut dyn BlockWriter) -> Result<(), StoreError> {
-        let block = Block::raw(std::mem::take(&mut self.partial));
+        let mut leaf = std::mem::take(&mut self.partial);
+        leaf.shrink_to_fit(); // It may be kept for long.
+        let block = Block::raw(leaf);
         let size = block.data().len() as u64;
         self.boundary += size;
         self.push(0, &block, Child { cid: *block.cid(), size, tsize: size }, out)

@@ -52,8 +52,9 @@ impl FileReader {
         self.size
     }
 
-    /// Streams the bytes of `range`, which is cut to the file's size. Up to `window` bytes of
-    /// leaves after the one that is needed are fetched at the same time, unless they are local.
+    /// Streams the bytes of `range`, which is cut to the file's size. Leaves after the one that is
+    /// needed are fetched at the same time until they make `window` bytes, which the last of them
+    /// may exceed; none if it is 0, and none while everything is local.
     ///
     /// Every part must have the size that its parent says; the stream ends in an error where one
     /// has not.
@@ -181,10 +182,12 @@ impl FileStream {
         }
         let mut ahead = 0u64;
         for (index, piece) in self.pieces.iter_mut().enumerate() {
-            if index > 0 && (ahead > self.window || self.in_flight.len() >= MAX_IN_FLIGHT) {
-                break;
+            if index > 0 {
+                if ahead >= self.window || self.in_flight.len() >= MAX_IN_FLIGHT {
+                    break;
+                }
+                ahead = ahead.saturating_add(piece.size);
             }
-            ahead = ahead.saturating_add(piece.size);
             if matches!(piece.state, State::Wanted) {
                 let (fetcher, cid, ticket) = (self.fetcher.clone(), piece.cid, self.tickets);
                 self.tickets += 1;

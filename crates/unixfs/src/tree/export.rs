@@ -125,7 +125,9 @@ mod tests {
         for (target, depth) in [("a", 0), ("a/b", 0), ("../a", 1), ("./../../a", 2), (".", 0), ("..a/b..", 0)] {
             assert!(check_target(target, depth).is_ok(), "{target}");
         }
-        for (target, depth) in [("..", 0), ("/etc", 5), ("../../a", 1), ("a/../b", 3), ("", 0), ("a\0", 0), ("./a/..", 0)] {
+        for (target, depth) in
+            [("..", 0), ("/etc", 5), ("../../a", 1), ("a/../b", 3), ("", 0), ("a\0", 0), ("./a/..", 0)]
+        {
             assert!(check_target(target, depth).is_err(), "{target}");
         }
     }

@@ -1,7 +1,7 @@
 //! A tree from a disk, with the profile that everything here is written with.
 
 use super::{MAX_DEPTH, at};
-use crate::{Entry, FileBuilder, Progress, UnixfsError, data, dagpb, write_directory};
+use crate::{Entry, FileBuilder, Progress, UnixfsError, dagpb, data, write_directory};
 use cidery_core::{Block, BlockWriter, codec};
 use std::{
     ffi::OsString,
@@ -52,9 +52,8 @@ impl Import<'_> {
         let mut entries = Vec::with_capacity(names.len());
         for name in names {
             let path = path.join(&name);
-            let name = name
-                .into_string()
-                .map_err(|name| UnixfsError::name(&name.to_string_lossy(), "it is not UTF-8"))?;
+            let name =
+                name.into_string().map_err(|name| UnixfsError::name(&name.to_string_lossy(), "it is not UTF-8"))?;
             let kind = fs::symlink_metadata(&path).map_err(at("reading", &path))?.file_type();
             let entry = if kind.is_dir() {
                 self.directory(&path, depth + 1)?
@@ -71,8 +70,7 @@ impl Import<'_> {
 
     fn symlink(&mut self, path: &Path) -> Result<Entry, UnixfsError> {
         let target = fs::read_link(path).map_err(at("reading", path))?;
-        let target =
-            target.to_str().ok_or_else(|| UnixfsError::name(&target.to_string_lossy(), "it is not UTF-8"))?;
+        let target = target.to_str().ok_or_else(|| UnixfsError::name(&target.to_string_lossy(), "it is not UTF-8"))?;
         let block = Block::of(codec::DAG_PB, dagpb::encode(std::iter::empty(), &data::symlink(target)));
         self.out.put(&block)?;
         self.progress.item(0, self.tell);
@@ -80,8 +78,7 @@ impl Import<'_> {
     }
 
     fn file(&mut self, path: &Path, flags: libc::c_int) -> Result<Entry, UnixfsError> {
-        let mut file =
-            OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(at("opening", path))?;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(at("opening", path))?;
         if !file.metadata().map_err(at("reading", path))?.is_file() {
             let special = io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a directory");
             return Err(at("importing", path)(special));

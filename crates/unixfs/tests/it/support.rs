@@ -1,4 +1,4 @@
-//! Stores to write to and read from.
+//! Stores to write to and read from, and the material that tests are made of.
 
 use async_trait::async_trait;
 use chacha20::{
@@ -74,10 +74,6 @@ impl Store {
         self.blocks.get(cid).unwrap().unwrap()
     }
 
-    pub fn has(&self, cid: &Cid) -> bool {
-        self.blocks.get(cid).unwrap().is_some()
-    }
-
     /// How many blocks were read since the last call.
     pub fn reads(&self) -> usize {
         std::mem::take(&mut self.log.lock().unwrap().read).len()
@@ -130,11 +126,15 @@ impl Fetcher for Store {
             log.most_in_flight = log.most_in_flight.max(log.in_flight);
         }
         // As many turns as the CID says, so that blocks come in another order than they are asked for.
-        for _ in 0..cid.hash().digest().first().map_or(0, |byte| byte % 8) {
+        for _ in 0..1 + cid.hash().digest().first().map_or(0, |byte| byte % 8) {
             let mut yielded = false;
             std::future::poll_fn(|cx| {
                 cx.waker().wake_by_ref();
-                if std::mem::replace(&mut yielded, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                if std::mem::replace(&mut yielded, true) {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
             })
             .await;
         }
@@ -189,4 +189,77 @@ pub fn entry(name: &str, content: &str) -> Entry {
 
 pub fn cid(text: &str) -> Cid {
     text.parse().unwrap()
+}
+
+/// What the vectors and fixtures of other writers are made of: hashes of a seed and a number.
+pub fn seeded(seed: &str, number: usize) -> [u8; 32] {
+    Sha256::digest(format!("{seed}-{number}").as_bytes()).into()
+}
+
+/// A name of 4 to 63 letters.
+pub fn seeded_name(seed: &str, number: usize) -> String {
+    let hash = seeded(seed, number);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex[..4 + usize::from(hash[31]) % 60].to_owned()
+}
+
+pub fn seeded_bytes(seed: &str, len: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..len.div_ceil(32)).flat_map(|number| seeded(seed, number)).collect();
+    bytes.truncate(len);
+    bytes
+}
+
+/// `count` entries that each contain their own name, sorted.
+pub fn seeded_entries(seed: &str, count: usize) -> Vec<Entry> {
+    let mut entries: Vec<_> =
+        (0..count).map(|number| seeded_name(seed, number)).map(|name| entry(&name, &name)).collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.dedup(); // Short names come twice among many.
+    entries
+}
+
+/// Protobuf by hand, for nodes that nobody here writes.
+pub mod pb {
+    use cidery_core::Cid;
+
+    fn varint(mut value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        out
+    }
+
+    pub fn bytes(field: u8, bytes: &[u8]) -> Vec<u8> {
+        [&[field << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
+    }
+
+    pub fn number(field: u8, value: u64) -> Vec<u8> {
+        [vec![field << 3], varint(value)].concat()
+    }
+
+    pub fn node(links: &[(&str, Cid)], data: &[u8]) -> Vec<u8> {
+        let link = |(name, cid): &(&str, Cid)| {
+            bytes(2, &[bytes(1, &cid.to_bytes()), bytes(2, name.as_bytes()), number(3, 1)].concat())
+        };
+        [links.iter().flat_map(link).collect(), bytes(1, data)].concat()
+    }
+
+    /// A file node: its own bytes, its size, its children with theirs.
+    pub fn file(own: &[u8], size: u64, children: &[(Cid, u64)]) -> Vec<u8> {
+        let mut data =
+            [number(1, 2), if own.is_empty() { Vec::new() } else { bytes(2, own) }, number(3, size)].concat();
+        data.extend(children.iter().flat_map(|(_, size)| number(4, *size)));
+        node(&children.iter().map(|(cid, _)| ("", *cid)).collect::<Vec<_>>(), &data)
+    }
+
+    pub fn directory(links: &[(&str, Cid)]) -> Vec<u8> {
+        node(links, &[8, 1])
+    }
+
+    pub fn shard(links: &[(&str, Cid)], bitfield: &[u8], fanout: u64) -> Vec<u8> {
+        node(links, &[number(1, 5), bytes(2, bitfield), number(5, 0x22), number(6, fanout)].concat())
+    }
 }
