@@ -11,6 +11,9 @@ pub struct Config {
     /// `Host` header values that are accepted besides `localhost` and IP literals; without a port,
     /// any port matches.
     pub allowed_hosts: Vec<String>,
+    /// Whether manifests are taken whose blobs or child manifests are not all in their repository.
+    /// They cannot be pulled whole from here; mirrors of single platforms push such indexes.
+    pub sparse_manifests: bool,
     /// The largest manifest that is taken or passed on, in bytes (distribution-spec: at least 4 MiB).
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
@@ -46,6 +49,7 @@ impl Default for Config {
         Self {
             namespaces: Vec::new(),
             allowed_hosts: Vec::new(),
+            sparse_manifests: false,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),
             max_uploads: 256,

@@ -116,14 +116,15 @@ impl Engine {
 
     /// Gives its place in the store back, until more comes.
     pub async fn rest(mut self) -> Result<Self, UploadError> {
+        self.saved = self.builder.save();
         if self.out.writer.is_none() {
             return Ok(self);
         }
-        spawn_blocking(move || {
+        Ok(spawn_blocking(move || {
             self.out.writer = None;
-            Ok(self)
+            self
         })
-        .await?
+        .await?)
     }
 
     /// Stores the last leaf and the nodes above.

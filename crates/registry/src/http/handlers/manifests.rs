@@ -65,7 +65,8 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
     }
     let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let bytes = read(cx, body).await?;
-    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing: Missing::Refuse };
+    let missing = if cx.registry.config.sparse_manifests { Missing::Accept } else { Missing::Refuse };
+    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing };
     let put = tree.push(&repository, push).await?;
     Ok(reply::ManifestCreated { name, digest: put.digest, subject: put.subject, tags }.into_response())
 }

@@ -16,8 +16,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
-use cidery_core::{Digest, RepositoryName};
+use cidery_core::{Digest, Namespace, RepositoryName};
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
 
 /// Repositories that are looked through for a mount without `from`.
 const MOUNT_SEARCH: usize = 256;
@@ -27,7 +28,7 @@ pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
     let (namespace, tree, repository) = cx.write(name)?;
     if let Some(wanted) = cx.query.get("mount") {
         let wanted = digest(wanted)?;
-        if let Some(blob) = find_mount(cx, &tree, &wanted).await? {
+        if let Some(blob) = find_mount(cx, &namespace, &tree, &wanted).await? {
             tree.link_blob(&repository, &blob).await?;
             return Ok(reply::BlobCreated { name, digest: wanted }.into_response());
         }
@@ -131,7 +132,7 @@ fn chunk(headers: &HeaderMap) -> Result<Offset, ApiError> {
 
 /// A blob to mount: from the repository that is named, or from wherever in the same namespace. Only
 /// what the caller could read: every namespace of this node, and nobody else's.
-async fn find_mount(cx: &Context, tree: &Tree, digest: &Digest) -> Result<Option<Blob>, ApiError> {
+async fn find_mount(cx: &Context, namespace: &Namespace, tree: &Tree, digest: &Digest) -> Result<Option<Blob>, ApiError> {
     if let Some(from) = cx.query.get("from") {
         // What is no name, or not ours, has nothing to mount: the client uploads instead.
         let Ok(named) = cx.registry.name(from) else { return Ok(None) };
@@ -145,7 +146,11 @@ async fn find_mount(cx: &Context, tree: &Tree, digest: &Digest) -> Result<Option
             return Ok(Some(blob));
         }
     }
-    Ok(None)
+    // A repository without manifests is not listed; its blobs are links.
+    let (roots, namespace) = (cx.registry.roots.clone(), namespace.clone());
+    let links = spawn_blocking(move || roots.links(&namespace)).await??;
+    let link = links.into_iter().find(|link| link.digest == *digest);
+    Ok(link.map(|link| Blob { digest: link.digest, cid: link.cid, size: link.size }))
 }
 
 impl From<UploadError> for ApiError {

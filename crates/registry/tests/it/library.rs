@@ -1,0 +1,110 @@
+//! The registry without HTTP: images, opening, pulling.
+
+use crate::{
+    cold::Pair,
+    network::{Fault, Forbidden},
+    support::{MIB, Node, image, noise, sha256},
+};
+use cidery_core::{Namespace, Reference, memory::MemoryStore};
+use cidery_registry::{Config, Error, tree::manifest::media_type};
+use serde_json::json;
+use std::{sync::Arc, time::SystemTime};
+
+#[tokio::test]
+async fn images_are_listed_with_size_and_time() {
+    let example: Namespace = "example.com".parse().unwrap();
+    let config = Config { namespaces: vec![example.clone()], ..Config::default() };
+    let node = Node::over(config, MemoryStore::new(), Arc::new(Forbidden)).await;
+    assert_eq!(node.registry.images().await.unwrap(), []);
+    assert_eq!(node.registry.namespaces(), [example.clone(), Namespace::local()]);
+    let start = SystemTime::now();
+    let digest = node.push_image("app", "1", &[b"layer", b"layer", &[0; 1000]]).await;
+    let between = SystemTime::now();
+    node.push_image("example.com/web", "v2", &[b"other"]).await;
+    node.push_image("app", "2", &[b"more"]).await;
+    let images = node.registry.images().await.unwrap();
+    let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(names, ["example.com/web:v2", "app:1", "app:2"]);
+    let app = &images[1];
+    assert_eq!((&app.digest, &app.namespace), (&digest, &Namespace::local()));
+    let manifest = node.get("/v2/app/manifests/1").await.body.len() as u64;
+    let config = br#"{"architecture":"amd64","os":"linux"}"#.len() as u64;
+    assert_eq!(app.bytes, manifest + config + 5 + 1000, "equal layers count once");
+    // The time of its own push, not of the ones that came after.
+    assert!((start..=between).contains(&app.pushed));
+    assert!(images[2].pushed >= between);
+}
+
+#[tokio::test]
+async fn images_are_opened_by_name() {
+    let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
+    let digest = node.push_image("team/app", "latest", &[b"x"]).await;
+    for name in ["team/app", "team/app:latest", "local/team/app:latest", &format!("team/app@{digest}")] {
+        let (snapshot, repository, reference) = node.registry.open_image(name).await.unwrap();
+        assert_eq!(repository.as_str(), "team/app");
+        let manifest = snapshot.manifest(&repository, &reference).await.unwrap().unwrap();
+        assert_eq!(manifest.digest, digest);
+        assert_eq!(matches!(reference, Reference::Digest(_)), name.contains('@'));
+    }
+    for bad in ["", "A", "a:b:c", "team/app:-", "../x"] {
+        assert!(matches!(node.registry.open_image(bad).await, Err(Error::Name(_))), "{bad}");
+    }
+    let missing = node.registry.pull("team/other:1", |_| {}).await;
+    assert!(matches!(missing, Err(Error::NoManifest { .. })));
+}
+
+#[tokio::test]
+async fn a_pull_brings_every_platform() {
+    let origin = Node::new().await;
+    let layers = [noise(1, 2 * MIB), noise(2, 1000), noise(3, 3 * MIB)];
+    let mut manifests = Vec::new();
+    for layer in &layers {
+        let config = origin.push_blob("app", b"{}").await;
+        origin.push_blob("app", layer).await;
+        let manifest = image((config, 2), &[(sha256(layer), layer.len())]);
+        let digest = sha256(manifest.to_string().as_bytes());
+        origin.push_manifest("app", digest.as_str(), &manifest).await;
+        manifests.push(json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": manifest.to_string().len() }));
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests });
+    origin.push_manifest("app", "1", &index).await;
+    let pair = Pair::of(Config::default(), true, origin).await;
+    let name = format!("{}/app:1", pair.root);
+    let mut seen = Vec::new();
+    let pulled = pair.node.registry.pull(&name, |progress| seen.push(progress)).await.unwrap();
+    assert_eq!(pulled.digest, sha256(index.to_string().as_bytes()));
+    assert_eq!(pulled.blobs, 4);
+    let last = seen.last().unwrap();
+    assert_eq!((last.bytes, last.blobs, last.total_blobs), (last.total, 4, 4));
+    assert_eq!(pulled.bytes, last.bytes);
+    assert!(seen.windows(2).all(|pair| pair[0].bytes <= pair[1].bytes));
+    // Every byte is here: the origin is not needed any more.
+    let sent = pair.network.sent();
+    for layer in &layers {
+        assert!(pair.node.get(pair.blob(layer)).await.body == *layer);
+    }
+    assert_eq!(pair.network.sent(), sent);
+    assert_eq!(pair.node.registry.pull(&name, |_| {}).await.unwrap(), pulled);
+}
+
+#[tokio::test]
+async fn a_pull_fails_when_a_byte_is_missing_or_wrong() {
+    let data = noise(4, 2 * MIB);
+    let pair = Pair::new(true, &[&data]).await;
+    let name = format!("{}/app:1", pair.root);
+    let tree = pair.origin.registry.tree(&Namespace::local()).unwrap();
+    let blob = tree.snapshot().blob(&"app".parse().unwrap(), &sha256(&data)).await.unwrap().unwrap();
+    pair.network.faults.lock().insert(blob.cid, Fault::Missing);
+    assert!(matches!(pair.node.registry.pull(&name, |_| {}).await, Err(Error::Unixfs(_) | Error::Tree(_))));
+
+    let origin = Node::new().await;
+    let claimed = sha256(b"something else");
+    origin.link("app", &data, &claimed).await;
+    let config = origin.push_blob("app", b"{}").await;
+    origin.push_manifest("app", "1", &image((config, 2), &[(claimed, data.len())])).await;
+    let pair = Pair::of(Config::default(), true, origin).await;
+    let name = format!("{}/app:1", pair.root);
+    for _ in 0..2 {
+        assert!(matches!(pair.node.registry.pull(&name, |_| {}).await, Err(Error::BadBlob(_))));
+    }
+}

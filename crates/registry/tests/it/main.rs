@@ -1,0 +1,18 @@
+//! The registry from outside: its router without a socket, and its listener where sockets matter.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod ahead;
+mod cold;
+mod faults;
+mod library;
+mod lists;
+mod manifests;
+mod names;
+mod network;
+mod pull;
+mod push;
+mod resume;
+mod safety;
+mod socket;
+mod store;
+mod support;

@@ -1,0 +1,170 @@
+//! Networks for tests: one that must not be used, and one that counts and can be told to fail.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cidery_core::{
+    Block, Blockstore, Cid, FetchError, Fetcher, ForeignName, Namespace, Network, NetworkError, Origin, PublicBlocks,
+    ResolveError, Resolved, Session, SessionSpec, memory::MemoryStore,
+};
+use futures::{FutureExt, future::BoxFuture, future::Shared};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+
+/// Panics at every touch.
+pub struct Forbidden;
+
+#[async_trait]
+impl Network for Forbidden {
+    fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
+        panic!("a session for {}", spec.root)
+    }
+
+    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
+        panic!("resolving {name}")
+    }
+
+    async fn provide(&self, namespace: &Namespace, _: Vec<Cid>) -> Result<(), NetworkError> {
+        panic!("providing {namespace}")
+    }
+}
+
+/// What to do with one block.
+#[derive(Clone)]
+pub enum Fault {
+    /// Nobody has it.
+    Missing,
+    /// Nobody sends it in time.
+    Stalled,
+    /// It never arrives.
+    Never,
+}
+
+/// A network of one origin. Its sessions fetch each block once, store it, and count.
+pub struct Counting {
+    pub origin: MemoryStore,
+    pub store: MemoryStore,
+    /// Bytes that the origin sent.
+    pub sent: AtomicU64,
+    /// Sessions that were opened.
+    pub sessions: AtomicUsize,
+    /// Names that were resolved.
+    pub resolved: AtomicUsize,
+    /// The specs of the sessions.
+    pub specs: Mutex<Vec<SessionSpec>>,
+    pub names: Mutex<HashMap<String, Result<Resolved, ResolveError>>>,
+    pub faults: Mutex<HashMap<Cid, Fault>>,
+    /// Taken by every block of more than 100,000 bytes, and not given back.
+    pub gate: Semaphore,
+}
+
+impl Counting {
+    /// `open`: whether large blocks pass at once.
+    pub fn new(origin: &MemoryStore, store: &MemoryStore, open: bool) -> Arc<Self> {
+        Arc::new(Self {
+            origin: origin.clone(),
+            store: store.clone(),
+            sent: AtomicU64::new(0),
+            sessions: AtomicUsize::new(0),
+            resolved: AtomicUsize::new(0),
+            specs: Mutex::default(),
+            names: Mutex::default(),
+            faults: Mutex::default(),
+            gate: Semaphore::new(if open { Semaphore::MAX_PERMITS / 2 } else { 0 }),
+        })
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(SeqCst)
+    }
+
+    async fn pass(self: Arc<Self>, cid: Cid) -> Result<Bytes, FetchError> {
+        let fault = self.faults.lock().get(&cid).cloned();
+        match fault {
+            Some(Fault::Missing) => return Err(FetchError::NotFound(cid)),
+            Some(Fault::Stalled) => return Err(FetchError::Stalled { cid, waited: Duration::from_secs(9) }),
+            Some(Fault::Never) => std::future::pending().await,
+            None => {}
+        }
+        let bytes = self.origin.public_get(&cid)?.ok_or(FetchError::NotFound(cid))?;
+        if bytes.len() > 100_000 {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        self.sent.fetch_add(bytes.len() as u64, SeqCst);
+        let block = Block::new(cid, bytes)?;
+        self.store.put(&block, Origin::Peer)?;
+        Ok(block.into_parts().1)
+    }
+}
+
+/// As [`Counting`], in the form a registry takes.
+pub struct Handle(pub Arc<Counting>);
+
+#[async_trait]
+impl Network for Handle {
+    fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
+        self.0.sessions.fetch_add(1, SeqCst);
+        let scope = spec.scope;
+        self.0.specs.lock().push(spec);
+        Arc::new(CountingSession { network: self.0.clone(), scope, wanted: Mutex::default() })
+    }
+
+    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
+        self.0.resolved.fetch_add(1, SeqCst);
+        match self.0.names.lock().get(&name.to_string()) {
+            Some(result) => result.clone(),
+            None => match name {
+                ForeignName::Cid(root) => Ok(Resolved { root: *root, path: Vec::new(), hints: Vec::new() }),
+                _ => Err(ResolveError::NotFound { name: name.to_string(), detail: "it has no TXT record".into() }),
+            },
+        }
+    }
+
+    async fn provide(&self, _: &Namespace, _: Vec<Cid>) -> Result<(), NetworkError> {
+        Ok(())
+    }
+}
+
+type Wanted = Shared<BoxFuture<'static, Result<Bytes, FetchError>>>;
+
+struct CountingSession {
+    network: Arc<Counting>,
+    scope: cidery_core::Scope,
+    wanted: Mutex<HashMap<Cid, Wanted>>,
+}
+
+#[async_trait]
+impl Fetcher for CountingSession {
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
+        if let Some(bytes) = self.local(cid)? {
+            return Ok(bytes);
+        }
+        let wanted = {
+            let mut all = self.wanted.lock();
+            // Wants that nobody polls any more are withdrawn.
+            all.retain(|_, wanted| wanted.strong_count().unwrap_or(0) > 1 && wanted.peek().is_none());
+            all.entry(*cid).or_insert_with(|| self.network.clone().pass(*cid).boxed().shared()).clone()
+        };
+        wanted.await
+    }
+
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
+        Ok(match self.scope {
+            cidery_core::Scope::Owner => self.network.store.get(cid)?,
+            cidery_core::Scope::Public => self.network.store.public_get(cid)?,
+        })
+    }
+}
+
+impl Session for CountingSession {
+    fn received(&self) -> u64 {
+        self.network.sent()
+    }
+}
