@@ -35,6 +35,8 @@ use tokio::{
 
 /// How often drivers look at their clocks.
 const TICK: Duration = Duration::from_millis(200);
+/// How often routing tables are refreshed (the DHT's own interval).
+const REFRESH: Duration = Duration::from_secs(600);
 /// How long open connections have to close when the node stops.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,8 @@ pub(crate) struct Worker {
     searches: Searches,
     provider: Provider,
     observed: Observed,
+    /// When the routing tables were refreshed.
+    refreshed: Instant,
 }
 
 impl Worker {
@@ -89,6 +93,7 @@ impl Worker {
             searches,
             provider: Provider::new(),
             observed: Observed::default(),
+            refreshed: Instant::now(),
         };
         worker.note_listeners();
         worker
@@ -176,6 +181,10 @@ impl Worker {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
+        if now - self.refreshed > REFRESH {
+            self.refreshed = now;
+            dht::refresh(&mut self.swarm);
+        }
         self.dials.tick(&mut self.swarm, now);
         self.peers.tick(&mut self.swarm, &mut self.dials, now);
         self.with_searches(|searches, tools| searches.tick(tools, now));

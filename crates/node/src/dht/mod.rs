@@ -207,6 +207,16 @@ pub(crate) fn set_reachable(swarm: &mut Swarm, reachable: bool) {
     kad_of(swarm, Dht::Wide).set_mode(Some(if reachable { Mode::Server } else { Mode::Client }));
 }
 
+/// Fills the routing tables anew, where there is anybody to ask. Due every 10 min.
+pub(crate) fn refresh(swarm: &mut Swarm) {
+    for dht in Dht::BOTH {
+        if !table(swarm, dht).is_empty() {
+            // It fails only for an empty table.
+            let _ = kad_of(swarm, dht).bootstrap();
+        }
+    }
+}
+
 /// The peers in a routing table.
 pub(crate) fn table(swarm: &mut Swarm, dht: Dht) -> Vec<PeerId> {
     let mut peers = Vec::new();

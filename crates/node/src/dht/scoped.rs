@@ -7,8 +7,8 @@ use libp2p::{
     core::{Endpoint, transport::PortUse},
     kad::{self, Behaviour, BucketInserts, Caching, Config, Mode, StoreInserts},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm,
+        ConnectionDenied, ConnectionId, ExpiredListenAddr, ExternalAddrExpired, FromSwarm, NetworkBehaviour,
+        NewListenAddr, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::ExternalAddrConfirmed,
     },
 };
 use std::{
@@ -42,7 +42,8 @@ impl Scoped {
             .set_replication_interval(None)
             .set_publication_interval(None)
             .set_provider_publication_interval(None)
-            .set_periodic_bootstrap_interval(Some(Duration::from_secs(600)))
+            // Done by `refresh`, which does not complain when there is nobody to ask.
+            .set_periodic_bootstrap_interval(None)
             // Nothing is written back to peers: values found are not ours to spread.
             .set_caching(Caching::Disabled)
             // Only what identify says, and only addresses of this network: see `Routing`.
@@ -116,16 +117,20 @@ impl NetworkBehaviour for Scoped {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        let foreign = match &event {
-            FromSwarm::NewListenAddr(event) => !self.dht.holds(event.addr),
-            FromSwarm::ExpiredListenAddr(event) => !self.dht.holds(event.addr),
-            FromSwarm::ExternalAddrConfirmed(event) => !self.dht.holds(event.addr),
-            FromSwarm::ExternalAddrExpired(event) => !self.dht.holds(event.addr),
-            FromSwarm::NewExternalAddrCandidate(event) => !self.dht.holds(event.addr),
-            _ => false,
-        };
-        if !foreign {
-            self.inner.on_swarm_event(event);
+        match event {
+            // Listen addresses count as confirmed: on a LAN nobody confirms anything, and the mode is set by
+            // hand. As listen addresses they would also start look-ups before there is anybody to ask.
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. }) if self.dht.holds(addr) => {
+                self.inner.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr }));
+            }
+            FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. }) if self.dht.holds(addr) => {
+                self.inner.on_swarm_event(FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr }));
+            }
+            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr })
+            | FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr })
+                if !self.dht.holds(addr) => {}
+            FromSwarm::NewListenAddr(_) | FromSwarm::ExpiredListenAddr(_) | FromSwarm::NewExternalAddrCandidate(_) => {}
+            event => self.inner.on_swarm_event(event),
         }
     }
 
