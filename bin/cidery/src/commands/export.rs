@@ -35,6 +35,7 @@ pub async fn run(node: &mut Client, options: Export) -> Result<()> {
     let exported: Exported = frames.finish(|progress| bar.show(&progress), |data| destination.write(&data)).await?;
     destination.finish()?;
     drop(bar);
-    eprintln!("{}  ({}, {})", options.dest.display(), name, super::bar::bytes(exported.bytes));
+    let platform = exported.platform.map(|platform| format!(", {platform} only")).unwrap_or_default();
+    eprintln!("{}  ({name}{platform}, {})", options.dest.display(), super::bar::bytes(exported.bytes));
     Ok(())
 }

@@ -39,7 +39,8 @@ pub async fn run(node: &mut Client, options: cli::Import) -> Result<()> {
     // If the file could not be read, that is the reason whatever the node made of the rest.
     reading.await?.with_context(|| format!("reading {what}"))?;
     for image in result? {
-        println!("{}  {}  ({})", image.name, image.digest, bar::bytes(image.bytes));
+        let platform = image.platform.map(|platform| format!(", {platform} only")).unwrap_or_default();
+        println!("{}  {}  ({}{platform})", image.name, image.digest, bar::bytes(image.bytes));
     }
     Ok(())
 }

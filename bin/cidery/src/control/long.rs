@@ -128,9 +128,9 @@ pub async fn export(
         let mut out = io::BufWriter::with_capacity(PIECE, Pieces { sender: sender.clone() });
         let mut progress = |p: archive::Progress<'_>| frames.progress(p.bytes, p.total.unwrap_or(0));
         let result = work(&mut out, &mut progress);
-        let result = result
-            .map_err(anyhow::Error::from)
-            .and_then(|exported| Ok(out.flush().map(|()| Exported { bytes: exported.bytes })?));
+        let result = result.map_err(anyhow::Error::from).and_then(|exported| {
+            Ok(out.flush().map(|()| Exported { bytes: exported.bytes, platform: exported.platform })?)
+        });
         let _ = sender.blocking_send(closing(result));
     });
     Ok(answer(receiver))
@@ -177,8 +177,12 @@ pub async fn import(
         let mut progress = |p: archive::Progress<'_>| frames.progress(p.bytes, p.total.unwrap_or(0));
         let result = archive::import(&handle, &tree, state.blocks, &mut input, as_name, &mut progress)
             .map(|images| {
-                let row =
-                    |i: archive::Imported| Imported { name: i.name, digest: i.digest.to_string(), bytes: i.bytes };
+                let row = |i: archive::Imported| Imported {
+                    name: i.name,
+                    digest: i.digest.to_string(),
+                    bytes: i.bytes,
+                    platform: i.platform,
+                };
                 images.into_iter().map(row).collect::<Vec<_>>()
             })
             .map_err(anyhow::Error::from);

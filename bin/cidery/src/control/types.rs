@@ -86,10 +86,12 @@ pub struct ExportRequest {
     pub format: Option<String>,
 }
 
-/// What an export is about to send: the first frame's result.
+/// What an export sent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Exported {
     pub bytes: u64,
+    /// The one platform that was chosen, where the format holds only one.
+    pub platform: Option<String>,
 }
 
 /// One image that an import brought in.
@@ -98,6 +100,8 @@ pub struct Imported {
     pub name: String,
     pub digest: String,
     pub bytes: u64,
+    /// The one platform that came, where the archive names more.
+    pub platform: Option<String>,
 }
 
 /// How far long work is.
