@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
-/// How often expired uploads and idle sessions are looked for.
+/// How often expired uploads and idle sessions are looked for, at least.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
 /// A registry over a store and a network. Clones share it; the last one to go ends its housekeeping.
@@ -95,7 +95,9 @@ impl Registry {
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
         let verdicts = Arc::default();
         let inner = Arc::new(Inner { config, roots, network, trees, local, foreign, verdicts, uploads });
-        tokio::spawn(housekeeping(Arc::downgrade(&inner)));
+        // Never so often that it would be work.
+        let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
+        tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
         Ok(Self { inner })
     }
 
@@ -149,10 +151,9 @@ impl Inner {
 }
 
 /// Ends when the registry is gone.
-async fn housekeeping(registry: Weak<Inner>) {
-    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+async fn housekeeping(registry: Weak<Inner>, period: Duration) {
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(period).await;
         let Some(registry) = registry.upgrade() else { return };
         registry.uploads.expire();
         registry.foreign.expire();

@@ -171,10 +171,7 @@ fn unreadable(opened: &Opened, missing: Fault, error: TreeError) -> ApiError {
             ApiError::from(Fault::TreeMalformed).because(error)
         }
         TreeError::Fetch(fetch) => unfetched(opened, missing, fetch.clone()),
-        TreeError::Unixfs(unixfs) => match unixfs {
-            UnixfsError::Fetch(fetch) => unfetched(opened, missing, fetch.clone()),
-            _ => error.into(),
-        },
+        TreeError::Unixfs(UnixfsError::Fetch(fetch)) => unfetched(opened, missing, fetch.clone()),
         _ => error.into(),
     }
 }

@@ -2,23 +2,12 @@
 
 use crate::{
     cold::Pair,
-    support::{MIB, noise, sha256},
+    support::{MIB, noise, until},
 };
 use axum::http::{Method, StatusCode};
-use cidery_core::Blockstore;
 use cidery_registry::Config;
 use futures::StreamExt;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
-
-/// Until a condition holds; a test that waits for what never comes fails by its own clock.
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{what} did not come about"));
-}
 
 fn layers() -> [Vec<u8>; 3] {
     [noise(1, 2 * MIB), noise(2, 3 * MIB), noise(3, 2 * MIB + 1)]
@@ -127,11 +116,16 @@ async fn after_a_whole_blob_the_rest_is_fetched_for_a_while_only() {
 #[tokio::test]
 async fn the_session_ends_when_it_is_idle() {
     let [a, ..] = layers();
-    let pair = Pair::new(true, &[&a]).await;
-    pair.node.get(pair.blob(&a)).await;
-    assert_eq!(pair.network.sessions.load(SeqCst), 1);
-    assert!(pair.node.store.stats().bytes >= a.len() as u64);
-    assert_eq!(pair.node.get(pair.blob(&a)).await.status, StatusCode::OK);
+    let config = Config { session_idle: Duration::from_millis(300), ..Config::default() };
+    let pair = Pair::with(config, true, &[&a]).await;
+    for _ in 0..2 {
+        assert!(pair.node.get(pair.blob(&a)).await.body == a);
+    }
     assert_eq!(pair.network.sessions.load(SeqCst), 1, "used again while it is warm");
-    assert_eq!(sha256(&a), sha256(&noise(1, 2 * MIB)));
+    assert_eq!(pair.network.alive(), 1);
+    until("the end of the session", || pair.network.alive() == 0).await;
+    // What it fetched is still here; only the tree is read through a new one.
+    let sent = pair.network.sent();
+    assert!(pair.node.get(pair.blob(&a)).await.body == a);
+    assert_eq!((pair.network.sessions.load(SeqCst), pair.network.sent()), (2, sent));
 }

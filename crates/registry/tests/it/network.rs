@@ -6,7 +6,7 @@ use cidery_core::{
     Block, Blockstore, Cid, FetchError, Fetcher, ForeignName, Namespace, Network, NetworkError, Origin, PublicBlocks,
     ResolveError, Resolved, Session, SessionSpec, memory::MemoryStore,
 };
-use futures::{FutureExt, future::BoxFuture, future::Shared};
+use futures::{FutureExt, future::BoxFuture, future::Shared, future::WeakShared};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -61,6 +61,10 @@ pub struct Counting {
     pub specs: Mutex<Vec<SessionSpec>>,
     pub names: Mutex<HashMap<String, Result<Resolved, ResolveError>>>,
     pub faults: Mutex<HashMap<Cid, Fault>>,
+    /// Blocks that somebody waits for now.
+    pub waiting: Arc<()>,
+    /// Alive as long as any session is.
+    pub alive: Arc<()>,
     /// Taken by every block of more than 100,000 bytes, and not given back.
     pub gate: Semaphore,
 }
@@ -77,8 +81,20 @@ impl Counting {
             specs: Mutex::default(),
             names: Mutex::default(),
             faults: Mutex::default(),
+            waiting: Arc::default(),
+            alive: Arc::default(),
             gate: Semaphore::new(if open { Semaphore::MAX_PERMITS / 2 } else { 0 }),
         })
+    }
+
+    /// Wants that were not withdrawn.
+    pub fn waiting(&self) -> usize {
+        Arc::strong_count(&self.waiting) - 1
+    }
+
+    /// Sessions that did not end.
+    pub fn alive(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
     }
 
     pub fn sent(&self) -> u64 {
@@ -87,6 +103,7 @@ impl Counting {
 
     async fn pass(self: Arc<Self>, cid: Cid) -> Result<Bytes, FetchError> {
         let fault = self.faults.lock().get(&cid).cloned();
+        let _waiting = self.waiting.clone();
         match fault {
             Some(Fault::Missing) => return Err(FetchError::NotFound(cid)),
             Some(Fault::Stalled) => return Err(FetchError::Stalled { cid, waited: Duration::from_secs(9) }),
@@ -113,7 +130,8 @@ impl Network for Handle {
         self.0.sessions.fetch_add(1, SeqCst);
         let scope = spec.scope;
         self.0.specs.lock().push(spec);
-        Arc::new(CountingSession { network: self.0.clone(), scope, wanted: Mutex::default() })
+        let alive = self.0.alive.clone();
+        Arc::new(CountingSession { network: self.0.clone(), scope, wanted: Mutex::default(), _alive: alive })
     }
 
     async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
@@ -133,11 +151,13 @@ impl Network for Handle {
 }
 
 type Wanted = Shared<BoxFuture<'static, Result<Bytes, FetchError>>>;
+type WeakWanted = WeakShared<BoxFuture<'static, Result<Bytes, FetchError>>>;
 
 struct CountingSession {
     network: Arc<Counting>,
     scope: cidery_core::Scope,
-    wanted: Mutex<HashMap<Cid, Wanted>>,
+    wanted: Mutex<HashMap<Cid, WeakWanted>>,
+    _alive: Arc<()>,
 }
 
 #[async_trait]
@@ -146,11 +166,17 @@ impl Fetcher for CountingSession {
         if let Some(bytes) = self.local(cid)? {
             return Ok(bytes);
         }
+        // Held by those who wait: when the last one is gone, so is the want.
         let wanted = {
             let mut all = self.wanted.lock();
-            // Wants that nobody polls any more are withdrawn.
-            all.retain(|_, wanted| wanted.strong_count().unwrap_or(0) > 1 && wanted.peek().is_none());
-            all.entry(*cid).or_insert_with(|| self.network.clone().pass(*cid).boxed().shared()).clone()
+            match all.get(cid).and_then(WeakShared::upgrade).filter(|wanted| wanted.peek().is_none()) {
+                Some(wanted) => wanted,
+                None => {
+                    let wanted: Wanted = self.network.clone().pass(*cid).boxed().shared();
+                    wanted.downgrade().and_then(|weak| all.insert(*cid, weak));
+                    wanted
+                }
+            }
         };
         wanted.await
     }

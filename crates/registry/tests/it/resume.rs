@@ -147,8 +147,6 @@ async fn an_upload_survives_a_restart_at_its_last_leaf() {
 
 #[tokio::test]
 async fn an_upload_of_many_leaves_is_hashed_again_in_order() {
-    // More than one full node of 1,024 leaves would take long in memory; two sizes of subtrees
-    // come about at the second level only, so the order is tested with what a builder saves.
     let disk = Disk::new();
     let data = noise(6, 9 * MIB);
     let node = reopen(&disk).await;

@@ -1,8 +1,13 @@
 //! Safe defaults, and errors that are always OCI JSON.
 
-use crate::support::{Node, sha256};
+use crate::{
+    network::Forbidden,
+    support::{Node, sha256},
+};
 use axum::http::{Method, StatusCode};
+use cidery_core::memory::MemoryStore;
 use cidery_registry::Config;
+use std::sync::Arc;
 
 const ELSEWHERE: &str = "192.0.2.7:4000";
 
@@ -82,6 +87,15 @@ async fn everything_else_is_an_oci_error() {
     fat.send().await.is_error(431, "SIZE_INVALID");
     let ids: Vec<_> = [node.get("/v2/").await, node.get("/").await].map(|a| a.header("x-request-id").to_owned()).into();
     assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_too() {
+    let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
+    let answer = node.get("/v2/example.com/app/manifests/1").await;
+    let message = answer.is_error(500, "UNKNOWN");
+    assert!(message.contains(answer.header("x-request-id")) && !message.contains("resolving"), "{message}");
+    assert_eq!(node.get("/v2/").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
