@@ -9,10 +9,15 @@ use crate::{
 };
 use cidery_core::{Digest, Fetcher, Reference, RepositoryName, Scope};
 use cidery_unixfs::FileReader;
+use futures::TryStreamExt;
+use parking_lot::Mutex;
 use std::{collections::HashSet, sync::Arc};
 
 /// Manifests of one image that are followed: an index of indexes of images, hostile or not.
 const MANIFESTS: usize = 1024;
+
+/// Blobs that are fetched at once.
+const BLOBS: usize = 3;
 
 /// How far a pull has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +41,27 @@ pub struct Pulled {
     pub bytes: u64,
     /// Blobs, manifests not counted.
     pub blobs: usize,
+}
+
+/// Adds up what several blobs tell, and tells it on.
+struct Counter<P>(Mutex<(Progress, P)>);
+
+impl<P: FnMut(Progress)> Counter<P> {
+    fn new(start: Progress, mut tell: P) -> Self {
+        tell(start);
+        Self(Mutex::new((start, tell)))
+    }
+
+    fn add(&self, bytes: u64, blobs: usize) {
+        let (now, tell) = &mut *self.0.lock();
+        now.bytes += bytes;
+        now.blobs += blobs;
+        tell(*now);
+    }
+
+    fn now(&self) -> Progress {
+        self.0.lock().0
+    }
 }
 
 /// An image's manifests, each once, its own first.
@@ -75,36 +101,37 @@ impl Registry {
     ///
     /// # Errors
     /// When the name stands for nothing, something it needs cannot be had, or is not what it is named by.
-    pub async fn pull(&self, name: &str, mut progress: impl FnMut(Progress) + Send) -> Result<Pulled, Error> {
+    pub async fn pull(&self, name: &str, progress: impl FnMut(Progress) + Send) -> Result<Pulled, Error> {
         let inner = &self.inner;
         let (opened, reference) = inner.find(name).await?;
         let (snapshot, repository) = (opened.snapshot(), &opened.named.repository);
         let manifests = manifests(&snapshot, repository, &reference, name).await?;
         let own: u64 = manifests.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
         let claimed: u64 = manifests.blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
-        let mut now =
-            Progress { bytes: own, total: own.saturating_add(claimed), blobs: 0, total_blobs: manifests.blobs.len() };
-        progress(now);
+        let counter = Counter::new(
+            Progress { bytes: own, total: own.saturating_add(claimed), blobs: 0, total_blobs: manifests.blobs.len() },
+            progress,
+        );
         let fetcher = inner.fetcher(&opened);
-        for (digest, _) in &manifests.blobs {
+        let (source, counter, fetcher, snapshot) = (&opened.source, &counter, &fetcher, &snapshot);
+        let fetch = |digest: Digest| async move {
             let missing = || Error::NoBlob { name: name.to_owned(), digest: digest.clone() };
-            let blob = snapshot.blob(repository, digest).await?.ok_or_else(missing)?;
-            let verify = Verify { blob: blob.clone(), verdicts: inner.verdicts.clone() };
-            let mut count = |bytes| {
-                now.bytes += bytes;
-                progress(now);
-            };
-            match &opened.source {
+            let blob = snapshot.blob(repository, &digest).await?.ok_or_else(missing)?;
+            match source {
                 // What was pushed was checked then.
-                Source::Owned(..) => count(blob.size),
+                Source::Owned(..) => counter.add(blob.size, 0),
                 Source::Foreign(_) => {
                     let file = FileReader::open(fetcher.clone(), blob.cid).await?;
-                    stream::verify(file, verify, inner.config.window, count).await?;
+                    let verify = Verify { blob, verdicts: inner.verdicts.clone() };
+                    stream::verify(file, verify, inner.config.window, |bytes| counter.add(bytes, 0)).await?;
                 }
             }
-            now.blobs += 1;
-            progress(now);
-        }
+            counter.add(0, 1);
+            Ok::<_, Error>(())
+        };
+        let digests: Vec<_> = manifests.blobs.iter().map(|(digest, _)| Ok(digest.clone())).collect();
+        futures::stream::iter(digests).try_for_each_concurrent(BLOBS, fetch).await?;
+        let now = counter.now();
         let digest = manifests.all.first().map(|manifest| manifest.digest.clone());
         let digest = digest.ok_or_else(|| no_manifest(name, &reference))?;
         Ok(Pulled { digest, bytes: now.bytes, blobs: now.blobs })

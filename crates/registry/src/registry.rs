@@ -91,9 +91,9 @@ impl Registry {
             let tree = tree.map_err(|source| OpenError::Tree { namespace: namespace.clone(), source })?;
             trees.insert(namespace, tree);
         }
-        let foreign = Roots::new(network.clone(), &config);
+        let verdicts = Arc::<Verdicts>::default();
+        let foreign = Roots::new(network.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
-        let verdicts = Arc::default();
         let inner = Arc::new(Inner { config, roots, network, trees, local, foreign, verdicts, uploads });
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);

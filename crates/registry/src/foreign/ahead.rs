@@ -4,6 +4,7 @@
 //! the first whole-blob stream on; they go on for a while after the last stream ended whole, and
 //! stop at once when the last one was cut off.
 
+use super::Verdicts;
 use crate::{
     config::Config,
     stream::Fate,
@@ -33,6 +34,7 @@ pub struct Ahead(Arc<Inner>);
 struct Inner {
     snapshot: Snapshot,
     fetcher: Arc<dyn Fetcher>,
+    verdicts: Arc<Verdicts>,
     window: usize,
     streams: usize,
     linger: Duration,
@@ -57,10 +59,16 @@ struct Image {
 }
 
 impl Ahead {
-    pub(super) fn new(snapshot: Snapshot, fetcher: Arc<dyn Fetcher>, config: &Config) -> Self {
+    pub(super) fn new(
+        snapshot: Snapshot,
+        fetcher: Arc<dyn Fetcher>,
+        verdicts: Arc<Verdicts>,
+        config: &Config,
+    ) -> Self {
         Self(Arc::new(Inner {
             snapshot,
             fetcher,
+            verdicts,
             window: config.sibling_window,
             streams: config.sibling_streams,
             linger: config.sibling_linger,
@@ -182,6 +190,10 @@ impl Inner {
         // Closed never: the semaphore lives as long as `self`.
         let _permit = self.permits.acquire().await;
         let Some(blob) = self.snapshot.blob(repository, digest).await? else { return Ok(()) };
+        // What was read whole once is here, or was evicted since, which its next reader will see.
+        if self.verdicts.of(digest, &blob.cid).is_some() {
+            return Ok(());
+        }
         let file = FileReader::open(self.fetcher.clone(), blob.cid).await?;
         let size = file.size();
         let mut stream = file.read(0..size, self.window);

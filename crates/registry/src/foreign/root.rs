@@ -1,6 +1,6 @@
 //! One foreign root: its session and its snapshot.
 
-use super::ahead::Ahead;
+use super::{Verdicts, ahead::Ahead};
 use crate::{
     config::Config,
     tree::{NodeCache, Snapshot},
@@ -34,11 +34,12 @@ impl ForeignRoot {
         path: &[String],
         hints: Vec<String>,
         cache: Arc<NodeCache>,
+        verdicts: Arc<Verdicts>,
         config: &Config,
     ) -> Self {
         let fetcher: Arc<dyn Fetcher> = Arc::new(Waiting(session));
         let snapshot = Snapshot::foreign(fetcher.clone(), root, path, cache);
-        let ahead = Ahead::new(snapshot.clone(), fetcher.clone(), config);
+        let ahead = Ahead::new(snapshot.clone(), fetcher.clone(), verdicts, config);
         Self { snapshot, fetcher, ahead, hints, used: Mutex::new(Instant::now()) }
     }
 

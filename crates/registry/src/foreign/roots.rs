@@ -1,6 +1,6 @@
 //! One session per root: the cache of [`ForeignRoot`]s.
 
-use super::ForeignRoot;
+use super::{ForeignRoot, Verdicts};
 use crate::{config::Config, tree::NodeCache};
 use cidery_core::{Cid, Network, Resolved, Scope, SessionSpec};
 use parking_lot::Mutex;
@@ -20,14 +20,15 @@ pub struct Roots {
     /// What each scope may see has a cache of its own.
     owner: Arc<NodeCache>,
     public: Arc<NodeCache>,
+    verdicts: Arc<Verdicts>,
     config: Config,
 }
 
 impl Roots {
     /// With nothing open.
-    pub fn new(network: Arc<dyn Network>, config: &Config) -> Self {
+    pub fn new(network: Arc<dyn Network>, verdicts: Arc<Verdicts>, config: &Config) -> Self {
         let cache = || Arc::new(NodeCache::new(config.node_cache / 2));
-        Self { network, open: Mutex::default(), owner: cache(), public: cache(), config: config.clone() }
+        Self { network, open: Mutex::default(), owner: cache(), public: cache(), verdicts, config: config.clone() }
     }
 
     /// The session for what a name stands for.
@@ -51,7 +52,8 @@ impl Roots {
         };
         let spec = SessionSpec { root: key.root, hints: resolved.hints.clone(), scope };
         let session = self.network.session(spec);
-        let root = ForeignRoot::new(session, key.root, &key.path, resolved.hints, cache.clone(), &self.config);
+        let (cache, verdicts) = (cache.clone(), self.verdicts.clone());
+        let root = ForeignRoot::new(session, key.root, &key.path, resolved.hints, cache, verdicts, &self.config);
         let root = Arc::new(root);
         open.insert(key, root.clone());
         root

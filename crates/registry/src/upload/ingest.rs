@@ -32,7 +32,8 @@ enum Cut {
 }
 
 impl Uploads {
-    /// Takes a body to its end, or to where it breaks; what arrived is kept in either case.
+    /// Takes a body to its end, or to where it breaks; what arrived is kept in either case. After
+    /// any other failure `work` is dormant, at the last state that was good.
     pub(super) async fn ingest(
         &self,
         upload: &Upload,
@@ -50,13 +51,7 @@ impl Uploads {
         let mut save_at = received + SAVE_EVERY;
         let (engine, cut) = loop {
             let more = self.more(&mut body).await;
-            let engine = match taking.await? {
-                Ok(engine) => engine,
-                Err(error) => {
-                    self.fall_back(upload, work);
-                    return Err(error);
-                }
-            };
+            let engine = taking.await??;
             upload.received.store(engine.written(), Ordering::Release);
             upload.touch();
             *work = Work::Dormant(engine.saved.clone());
@@ -67,44 +62,19 @@ impl Uploads {
             match more {
                 More::Batch(batch) => taking = tokio::spawn(engine.take(batch)),
                 More::End => break (engine, None),
-                More::Cut(rest, cut) => match engine.take(rest).await {
-                    Ok(engine) => break (engine, Some(cut)),
-                    Err(error) => {
-                        self.fall_back(upload, work);
-                        return Err(error);
-                    }
-                },
+                More::Cut(rest, cut) => break (engine.take(rest).await?, Some(cut)),
             }
         };
         if let Some(saving) = saving {
             saving.await??;
         }
-        match engine.rest().await {
-            Ok(engine) => {
-                upload.received.store(engine.written(), Ordering::Release);
-                *work = Work::Active(engine);
-            }
-            Err(error) => {
-                self.fall_back(upload, work);
-                return Err(error);
-            }
-        }
+        let engine = engine.rest().await?;
+        upload.received.store(engine.written(), Ordering::Release);
+        *work = Work::Active(engine);
         match cut {
             None => Ok(()),
-            Some(cut) => {
-                self.save(upload, work).await?;
-                Err(match cut {
-                    Cut::Broken(source) => UploadError::Broken { received: upload.received(), source },
-                    Cut::Stalled => UploadError::Stalled(self.stall),
-                })
-            }
-        }
-    }
-
-    /// After a failure of the store, the upload stands where it was last known to be good.
-    fn fall_back(&self, upload: &Upload, work: &Work) {
-        if let Work::Dormant(saved) = work {
-            upload.received.store(record::boundary(saved), Ordering::Release);
+            Some(Cut::Broken(source)) => Err(UploadError::Broken { received: upload.received(), source }),
+            Some(Cut::Stalled) => Err(UploadError::Stalled(self.stall)),
         }
     }
 
@@ -148,7 +118,6 @@ impl Uploads {
     /// Ends the upload in a blob, or, where the digest is wrong, in nothing.
     pub(super) async fn commit<F>(
         &self,
-        upload: &Upload,
         work: &mut Work,
         digest: Digest,
         link: impl FnOnce(Blob) -> F + Send,
@@ -164,13 +133,7 @@ impl Uploads {
                 return Err(UploadError::Digest { expected: digest, actual });
             }
         }
-        let file = match engine.finish().await {
-            Ok(file) => file,
-            Err(error) => {
-                self.fall_back(upload, work);
-                return Err(error);
-            }
-        };
+        let file = engine.finish().await?;
         if !digest.is_sha256() {
             let actual = self.read_again(file.cid, &digest).await?;
             if actual != digest {
@@ -179,10 +142,7 @@ impl Uploads {
             }
         }
         let blob = Blob { digest, cid: file.cid, size: file.size };
-        if let Err(error) = link(blob.clone()).await {
-            self.fall_back(upload, work);
-            return Err(error.into());
-        }
+        link(blob.clone()).await?;
         *work = Work::Ended;
         Ok(blob)
     }

@@ -123,6 +123,13 @@ impl Upload {
         self.received()
     }
 
+    /// After a failure of the store, the upload stands where it was last known to be good.
+    fn settle(&self, work: &Work) {
+        if let Work::Dormant(saved) = work {
+            self.received.store(record::boundary(saved), Ordering::Release);
+        }
+    }
+
     fn touch(&self) {
         *self.touched.lock() = SystemTime::now();
     }
@@ -216,9 +223,11 @@ impl Uploads {
         let (this, upload) = (self.clone(), upload.clone());
         tokio::spawn(async move {
             let mut work = upload.lock().await?;
-            this.ingest(&upload, &mut work, offset, body).await?;
+            let taken = this.ingest(&upload, &mut work, offset, body).await;
+            upload.settle(&work);
+            // Also what arrived before a connection broke.
             this.save(&upload, &mut work).await?;
-            Ok(upload.received())
+            taken.map(|()| upload.received())
         })
         .await?
     }
@@ -236,16 +245,53 @@ impl Uploads {
         F: Future<Output = Result<(), TreeError>> + Send,
     {
         let (this, upload) = (self.clone(), upload.clone());
+        tokio::spawn(async move { this.close(&upload, offset, body, digest, link).await }).await?
+    }
+
+    /// A blob in one request: an upload that nobody can go on with.
+    pub async fn whole<F>(
+        self: &Arc<Self>,
+        (namespace, repository): (&Namespace, &RepositoryName),
+        body: Body,
+        digest: Digest,
+        link: impl FnOnce(Blob) -> F + Send + 'static,
+    ) -> Result<Blob, UploadError>
+    where
+        F: Future<Output = Result<(), TreeError>> + Send,
+    {
+        let upload = self.start(namespace, repository)?;
+        let this = self.clone();
         tokio::spawn(async move {
-            let mut work = upload.lock().await?;
-            this.ingest(&upload, &mut work, offset, body).await?;
-            let done = this.commit(&upload, &mut work, digest, link).await;
-            if work.is_ended() {
+            let done = this.close(&upload, Offset::default(), body, digest, link).await;
+            if done.is_err() {
                 this.forget(&upload);
             }
             done
         })
         .await?
+    }
+
+    async fn close<F>(
+        &self,
+        upload: &Upload,
+        offset: Offset,
+        body: Body,
+        digest: Digest,
+        link: impl FnOnce(Blob) -> F + Send,
+    ) -> Result<Blob, UploadError>
+    where
+        F: Future<Output = Result<(), TreeError>> + Send,
+    {
+        let mut work = upload.lock().await?;
+        let done = match self.ingest(upload, &mut work, offset, body).await {
+            Ok(()) => self.commit(&mut work, digest, link).await,
+            Err(error) => Err(error),
+        };
+        upload.settle(&work);
+        if work.is_ended() {
+            self.forget(upload);
+        }
+        done
     }
 
     /// Cancels one.

@@ -114,8 +114,11 @@ async fn a_range_fetches_what_it_needs() {
     let pair = Pair::new(true, &[&data]).await;
     pair.node.get(pair.manifest()).await;
     let before = pair.network.sent();
-    for (range, bytes) in [("bytes=100-200", 100..201), ("bytes=20971519-", 20_971_519..20_971_520), ("bytes=9437184-9437184", 9_437_184..9_437_185)]
-    {
+    for (range, bytes) in [
+        ("bytes=100-200", 100..201),
+        ("bytes=20971519-", 20_971_519..20_971_520),
+        ("bytes=9437184-9437184", 9_437_184..9_437_185),
+    ] {
         let part = pair.node.request(Method::GET, pair.blob(&data)).header("range", range).send().await;
         assert_eq!(part.status, StatusCode::PARTIAL_CONTENT);
         assert_eq!(part.header("content-length"), bytes.len().to_string());
@@ -193,9 +196,11 @@ async fn nobody_reads_private_blobs_through_a_tree_of_his_own() {
 async fn other_hints_open_another_session() {
     use cidery_core::Resolved;
     let pair = Pair::new(true, &[b"layer"]).await;
-    let hinted = Resolved { root: pair.root.parse().unwrap(), path: Vec::new(), hints: vec!["/ip4/192.0.2.1/tcp/1".into()] };
+    let hinted =
+        Resolved { root: pair.root.parse().unwrap(), path: Vec::new(), hints: vec!["/ip4/192.0.2.1/tcp/1".into()] };
     pair.network.names.lock().insert("example.com".into(), Ok(hinted));
-    for (path, sessions) in [(pair.manifest(), 1), ("/v2/example.com/app/manifests/1".into(), 2), (pair.manifest(), 2)] {
+    for (path, sessions) in [(pair.manifest(), 1), ("/v2/example.com/app/manifests/1".into(), 2), (pair.manifest(), 2)]
+    {
         assert_eq!(pair.node.get(path).await.status, StatusCode::OK);
         assert_eq!(pair.network.sessions.load(SeqCst), sessions);
     }

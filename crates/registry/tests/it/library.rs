@@ -64,7 +64,9 @@ async fn a_pull_brings_every_platform() {
         let manifest = image((config, 2), &[(sha256(layer), layer.len())]);
         let digest = sha256(manifest.to_string().as_bytes());
         origin.push_manifest("app", digest.as_str(), &manifest).await;
-        manifests.push(json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": manifest.to_string().len() }));
+        manifests.push(
+            json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": manifest.to_string().len() }),
+        );
     }
     let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests });
     origin.push_manifest("app", "1", &index).await;

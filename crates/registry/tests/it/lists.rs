@@ -16,7 +16,8 @@ async fn pages(node: &Node, path: &str, key: &str) -> Vec<Vec<String>> {
     while let Some(path) = next {
         let answer = node.get(&path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
-        let list = answer.json()[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+        let list =
+            answer.json()[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
         pages.push(list);
         assert!(pages.len() < 100, "endless");
         next = answer.headers.get("link").map(|link| {

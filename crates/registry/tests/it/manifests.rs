@@ -20,7 +20,8 @@ async fn a_manifest_is_byte_exact_by_tag_and_digest() {
     assert_eq!(put.status, StatusCode::CREATED, "{}", put.text());
     assert_eq!(put.header("docker-content-digest"), digest.as_str());
     assert_eq!(put.header("location"), format!("/v2/app/manifests/{digest}"));
-    for path in ["/v2/app/manifests/1".to_owned(), format!("/v2/app/manifests/{digest}"), "/v2/local/app/manifests/1".into()]
+    for path in
+        ["/v2/app/manifests/1".to_owned(), format!("/v2/app/manifests/{digest}"), "/v2/local/app/manifests/1".into()]
     {
         // Accept that does not match changes nothing: another type would have another digest.
         let get = node.request(Method::GET, &path).header("accept", media_type::DOCKER_MANIFEST).send().await;

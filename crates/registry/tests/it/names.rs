@@ -44,7 +44,8 @@ async fn a_request_in_an_owned_namespace_never_reaches_out() {
 async fn names_of_others_are_not_written() {
     let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
     let digest = sha256(b"x");
-    for (name, rule) in [("example.com/app", "rule 3"), (&format!("{CID}/app"), "rule 2"), (&format!("ipfs/{CID}/app"), "rule 2")]
+    for (name, rule) in
+        [("example.com/app", "rule 3"), (&format!("{CID}/app"), "rule 2"), (&format!("ipfs/{CID}/app"), "rule 2")]
     {
         for (method, path) in [
             (Method::POST, format!("/v2/{name}/blobs/uploads/")),

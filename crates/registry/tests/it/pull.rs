@@ -62,7 +62,8 @@ async fn what_the_client_has_is_not_sent_again() {
     let node = Node::new().await;
     let digest = node.push_blob("app", b"layer").await;
     let manifest = node.push_image("app", "1", &[b"layer"]).await;
-    for path in [format!("/v2/app/blobs/{digest}"), "/v2/app/manifests/1".into(), format!("/v2/app/manifests/{manifest}")]
+    for path in
+        [format!("/v2/app/blobs/{digest}"), "/v2/app/manifests/1".into(), format!("/v2/app/manifests/{manifest}")]
     {
         let etag = node.get(&path).await.header("etag").to_owned();
         for condition in [etag.clone(), format!("W/{etag}"), format!("\"a\", {etag}"), "*".to_owned()] {

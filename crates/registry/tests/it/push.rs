@@ -103,7 +103,9 @@ async fn chunked_encoding_streams() {
 async fn a_misordered_chunk_is_refused_and_the_upload_goes_on() {
     let node = Node::new().await;
     let location = node.start("app").await;
-    let chunk = |range: &str, body: &'static str| node.request(Method::PATCH, &location).header("content-range", range).body(body);
+    let chunk = |range: &str, body: &'static str| {
+        node.request(Method::PATCH, &location).header("content-range", range).body(body)
+    };
     assert_eq!(chunk("0-4", "hello").send().await.status, StatusCode::ACCEPTED);
     for (range, code, status) in [
         ("6-8", "RANGE_INVALID", 416),
@@ -193,7 +195,8 @@ async fn mounts() {
     }
     // What is not there is uploaded instead; nothing is mounted from where nobody may write or read.
     let missing = sha256(b"missing");
-    for query in [format!("mount={missing}&from=one"), format!("mount={missing}"), format!("mount={digest}&from=../x")] {
+    for query in [format!("mount={missing}&from=one"), format!("mount={missing}"), format!("mount={digest}&from=../x")]
+    {
         let answer = post("five", query).send().await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
         assert!(answer.headers.contains_key("location"));
@@ -244,5 +247,19 @@ async fn too_many_uploads_are_refused() {
     node.start("app").await;
     node.request(Method::POST, "/v2/app/blobs/uploads/").send().await.is_error(429, "TOOMANYREQUESTS");
     node.delete(first).await;
+    node.start("app").await;
+}
+
+#[tokio::test]
+async fn a_post_that_fails_leaves_no_upload_behind() {
+    let node = Node::with(cidery_registry::Config { max_uploads: 1, ..Default::default() }).await;
+    let digest = sha256(b"whole");
+    let path = format!("/v2/app/blobs/uploads/?digest={digest}");
+    let broken = [Ok(Bytes::from_static(b"wh")), Err(std::io::Error::other("the client went away"))];
+    let body = Body::from_stream(futures::stream::iter(broken));
+    node.request(Method::POST, &path).body(body).send().await.is_error(400, "BLOB_UPLOAD_INVALID");
+    node.request(Method::POST, &path).body("another").send().await.is_error(400, "DIGEST_INVALID");
+    let answer = node.request(Method::POST, &path).body("whole").send().await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
     node.start("app").await;
 }

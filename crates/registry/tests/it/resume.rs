@@ -81,11 +81,8 @@ async fn two_requests_on_one_upload_do_not_mix() {
     node.taken(&location).await;
     let digest = sha256(&data);
     let put = node.request(Method::PUT, format!("{location}?digest={digest}")).send();
-    let (patch, put, delete) = tokio::join!(
-        node.request(Method::PATCH, &location).body("intruder").send(),
-        put,
-        node.delete(&location),
-    );
+    let (patch, put, delete) =
+        tokio::join!(node.request(Method::PATCH, &location).body("intruder").send(), put, node.delete(&location),);
     for answer in [patch, put, delete] {
         answer.is_error(409, "BLOB_UPLOAD_INVALID");
     }
@@ -175,7 +172,9 @@ async fn idle_uploads_expire() {
 #[tokio::test]
 async fn a_saved_upload_that_is_garbage_does_not_stop_the_registry() {
     let disk = Disk::new();
-    for (n, state) in [vec![], vec![9, 9, 9], vec![1, 255, 255, 255, 255], vec![1, 0, 0, 0, 2, b'{', b'}']].into_iter().enumerate() {
+    for (n, state) in
+        [vec![], vec![9, 9, 9], vec![1, 255, 255, 255, 255], vec![1, 0, 0, 0, 2, b'{', b'}']].into_iter().enumerate()
+    {
         disk.save_upload(&cidery_core::UploadRecord { id: format!("u{n}"), pins: Vec::new(), state }).unwrap();
     }
     let node = reopen(&disk).await;

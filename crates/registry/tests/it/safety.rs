@@ -54,9 +54,12 @@ async fn loopback_is_not_trusted_blindly() {
     ] {
         get(name, value).await.is_error(403, "DENIED");
     }
-    for (name, value) in
-        [("host", "127.0.0.1:5000"), ("host", "[::1]"), ("host", "registry.lan:80"), ("origin", "http://localhost:5000")]
-    {
+    for (name, value) in [
+        ("host", "127.0.0.1:5000"),
+        ("host", "[::1]"),
+        ("host", "registry.lan:80"),
+        ("origin", "http://localhost:5000"),
+    ] {
         assert_eq!(get(name, value).await.status, StatusCode::OK, "{name}: {value}");
     }
 }

@@ -119,7 +119,8 @@ async fn a_cut_patch_resumes_where_it_was_cut() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
-    let range = format!("Content-Range: {}-{}\r\nContent-Length: {}\r\n", MIB + 77, data.len() - 1, data.len() - MIB - 77);
+    let range =
+        format!("Content-Range: {}-{}\r\nContent-Length: {}\r\n", MIB + 77, data.len() - 1, data.len() - MIB - 77);
     let mut stream = send(server.address, &request("PATCH", &location, &range)).await;
     stream.write_all(&data[MIB + 77..]).await.unwrap();
     let (bytes, _) = rest(&mut stream).await;

@@ -79,7 +79,8 @@ impl Node {
 
     /// Waits until another request has taken an upload: until then, a chunk is merely out of order.
     pub async fn taken(&self, location: &str) {
-        let later = || self.request(Method::PATCH, location).header("content-range", "900000000-900000004").body("later");
+        let later =
+            || self.request(Method::PATCH, location).header("content-range", "900000000-900000004").body("later");
         while later().send().await.status != StatusCode::CONFLICT {}
     }
 

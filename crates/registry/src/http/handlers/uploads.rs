@@ -33,13 +33,17 @@ pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
             return Ok(reply::BlobCreated { name, digest: wanted }.into_response());
         }
     }
-    let wanted = cx.query.get("digest").map(digest).transpose()?;
-    let upload = cx.registry.uploads.start(&namespace, &repository)?;
-    match wanted {
-        // Without a body it is the start of an upload whose digest is known.
-        Some(digest) if !body.is_end_stream() => commit(cx, name, &upload, (tree, repository), digest, body).await,
-        _ => Ok(open(name, &upload, StatusCode::ACCEPTED)),
+    // Without a body it is the start of an upload whose digest is known.
+    if let Some(wanted) = cx.query.get("digest").map(digest).transpose()?
+        && !body.is_end_stream()
+    {
+        let target = repository.clone();
+        let link = move |blob: Blob| async move { tree.link_blob(&target, &blob).await };
+        let blob = cx.registry.uploads.whole((&namespace, &repository), body, wanted, link).await?;
+        return Ok(reply::BlobCreated { name, digest: blob.digest }.into_response());
     }
+    let upload = cx.registry.uploads.start(&namespace, &repository)?;
+    Ok(open(name, &upload, StatusCode::ACCEPTED))
 }
 
 /// How far an upload is.
@@ -60,9 +64,14 @@ pub async fn append(cx: &Context, name: &str, id: &str, body: Body) -> Reply {
 
 /// Takes the last chunk, if any, and makes a blob of the upload.
 pub async fn finish(cx: &Context, name: &str, id: &str, body: Body) -> Reply {
-    let (upload, target) = find(cx, name, id)?;
+    let (upload, (tree, repository)) = find(cx, name, id)?;
     let wanted = cx.query.get("digest").ok_or_else(|| ApiError::new(Fault::DigestInvalid, "the digest is missing"))?;
-    commit(cx, name, &upload, target, digest(wanted)?, body).await
+    let wanted = digest(wanted)?;
+    let offset = chunk(&cx.headers).map_err(|error| going_on(name, &upload, error))?;
+    let link = move |blob: Blob| async move { tree.link_blob(&repository, &blob).await };
+    let done = cx.registry.uploads.finish(&upload, offset, body, wanted, link).await;
+    let blob = done.map_err(|error| going_on(name, &upload, error.into()))?;
+    Ok(reply::BlobCreated { name, digest: blob.digest }.into_response())
 }
 
 /// Cancels an upload.
@@ -78,21 +87,6 @@ fn find(cx: &Context, name: &str, id: &str) -> Result<(Arc<Upload>, Target), Api
     let (namespace, tree, repository) = cx.write(name)?;
     let upload = cx.registry.uploads.get(&namespace, &repository, id).ok_or(Fault::UploadUnknown)?;
     Ok((upload, (tree, repository)))
-}
-
-async fn commit(
-    cx: &Context,
-    name: &str,
-    upload: &Arc<Upload>,
-    (tree, repository): Target,
-    digest: Digest,
-    body: Body,
-) -> Reply {
-    let offset = chunk(&cx.headers).map_err(|error| going_on(name, upload, error))?;
-    let link = move |blob: Blob| async move { tree.link_blob(&repository, &blob).await };
-    let done = cx.registry.uploads.finish(upload, offset, body, digest, link).await;
-    let blob = done.map_err(|error| going_on(name, upload, error.into()))?;
-    Ok(reply::BlobCreated { name, digest: blob.digest }.into_response())
 }
 
 fn accepted<'a>(name: &'a str, upload: &'a Upload, status: StatusCode) -> reply::UploadOpen<'a> {
