@@ -34,4 +34,4 @@ mod worker;
 pub use config::{Bootstrap, Config, Limits};
 pub use error::StartError;
 pub use identity::Identity;
-pub use node::Node;
+pub use node::{Node, Traffic};

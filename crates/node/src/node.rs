@@ -122,9 +122,17 @@ impl Node {
         self.bitswap.announce(cids);
     }
 
-    /// What Bitswap sent and received, and what it has queued, in bytes and blocks since the start.
-    pub fn traffic(&self) -> cidery_bitswap::Stats {
-        self.bitswap.stats()
+    /// What went over the wire since the start.
+    pub fn traffic(&self) -> Traffic {
+        let stats = self.bitswap.stats();
+        Traffic {
+            blocks_sent: stats.blocks_sent,
+            bytes_sent: stats.bytes_sent,
+            blocks_received: stats.blocks_received,
+            bytes_received: stats.bytes_received,
+            duplicate_bytes: stats.duplicate_bytes,
+            rejected_blocks: stats.rejected_blocks,
+        }
     }
 
     /// Stops it, whatever other handles there are; returns when its sockets are closed. Sessions fail
@@ -139,6 +147,23 @@ impl Node {
         self.commands.send(command(reply)).await.map_err(|_| NetworkError::Closed)?;
         answer.await.map_err(|_| NetworkError::Closed)
     }
+}
+
+/// Blocks and bytes exchanged with peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Blocks sent.
+    pub blocks_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Blocks received that were wanted.
+    pub blocks_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Bytes of blocks that came although another peer had delivered them meanwhile.
+    pub duplicate_bytes: u64,
+    /// Blocks that nobody had asked for, or that were not what they were said to be.
+    pub rejected_blocks: u64,
 }
 
 impl fmt::Debug for Node {
@@ -169,6 +194,8 @@ impl Network for Node {
 
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
         let namespace = namespace.clone();
+        // Peers may be waiting for what was published just now.
+        self.bitswap.announce(roots.iter().copied());
         self.ask(|reply| Command::Provide(namespace, roots, reply)).await?
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     drivers::{
         dial::{Dials, Waiter},
         listen,
-        observed::Observed,
+        observed::{Observed, announced},
         peers::{Kind, Peers},
         provide::Provider,
         search::{Searches, Tools},
@@ -26,6 +26,7 @@ use libp2p::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -222,9 +223,24 @@ impl Worker {
     fn on_interface(&mut self, event: IfEvent) {
         match event {
             IfEvent::Up(net) if is_specified(net.addr()) => self.surroundings.add_interface(net.addr()),
-            IfEvent::Down(net) => self.surroundings.remove_interface(net.addr()),
+            IfEvent::Down(net) => {
+                self.surroundings.remove_interface(net.addr());
+                // Link-local ones come and go with every container on this machine.
+                if !matches!(net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+                    self.forget_outside();
+                }
+            }
             IfEvent::Up(_) => {}
         }
+    }
+
+    /// The machine moved to another network: what was known of its public address may be wrong now.
+    fn forget_outside(&mut self) {
+        self.observed = Observed::default();
+        for address in self.swarm.external_addresses().cloned().collect::<Vec<_>>() {
+            self.swarm.remove_external_address(&address);
+        }
+        dht::set_reachable(&mut self.swarm, false);
     }
 
     /// Listening on loopback is what makes loopback hints sensible.
@@ -378,32 +394,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// The addresses that this node's provider records carry in a DHT. Loopback only where there is nothing
-/// else: it means another machine to everybody who is not on this one.
-fn announced(swarm: &Swarm, observed: &Observed, dht: Dht) -> Vec<Multiaddr> {
-    let mut addresses = listen::addresses(swarm);
-    if dht == Dht::Wide {
-        addresses.extend(observed.agreed());
-    }
-    addresses.retain(|address| dht.holds(address));
-    if addresses.iter().any(|address| !is_loopback(address)) {
-        addresses.retain(|address| !is_loopback(address));
-    }
-    let own = *swarm.local_peer_id();
-    let mut plain: Vec<Multiaddr> = addresses.into_iter().map(|address| without_peer(address, own)).collect();
-    plain.dedup();
-    plain.truncate(16);
-    plain
-}
-
-/// The peer id stands beside the addresses in these records, not in them.
-fn without_peer(mut address: Multiaddr, own: PeerId) -> Multiaddr {
-    if address::peer_of(&address) == Some(own) {
-        address.pop();
-    }
-    address
 }
 
 async fn next_interface(watcher: &mut Option<IfWatcher>) -> IfEvent {

@@ -4,8 +4,12 @@
 //! that agree make an address worth announcing. Only those that dialled in from outside show that it can
 //! be reached; then the node serves the wide-area DHT.
 
-use crate::address::{ip, is_public};
-use libp2p::Multiaddr;
+use super::listen;
+use crate::{
+    address::{Dht, ip, is_loopback, is_public, peer_of},
+    swarm::Swarm,
+};
+use libp2p::{Multiaddr, PeerId};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
@@ -60,6 +64,32 @@ impl Observed {
         agreed.sort_by_key(|(address, seen)| (usize::MAX - seen.saw.len(), address.to_string()));
         agreed.into_iter().take(MAX_ANNOUNCED).map(|(address, _)| address.clone()).collect()
     }
+}
+
+/// The addresses that this node's provider records carry in a DHT. Loopback only where there is nothing
+/// else: it means another machine to everybody who is not on this one.
+pub(crate) fn announced(swarm: &Swarm, observed: &Observed, dht: Dht) -> Vec<Multiaddr> {
+    let mut addresses = listen::addresses(swarm);
+    if dht == Dht::Wide {
+        addresses.extend(observed.agreed());
+    }
+    addresses.retain(|address| dht.holds(address));
+    if addresses.iter().any(|address| !is_loopback(address)) {
+        addresses.retain(|address| !is_loopback(address));
+    }
+    let own = *swarm.local_peer_id();
+    let mut plain: Vec<Multiaddr> = addresses.into_iter().map(|address| without_peer(address, own)).collect();
+    plain.dedup();
+    plain.truncate(16);
+    plain
+}
+
+/// The peer id stands beside the addresses in these records, not in them.
+fn without_peer(mut address: Multiaddr, own: PeerId) -> Multiaddr {
+    if peer_of(&address) == Some(own) {
+        address.pop();
+    }
+    address
 }
 
 /// The /16 of an IPv4 address, the /32 of an IPv6 one.

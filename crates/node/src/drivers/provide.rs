@@ -33,6 +33,10 @@ const REGIONS: usize = 4;
 const RETRY: Duration = Duration::from_secs(30);
 /// A routing table that just got its first peers fills up for this long before it is used.
 const GATHER: Duration = Duration::from_millis(500);
+/// Keys sent after one look-up; what is left of a crowded region is looked up again.
+const REGION_KEYS: usize = 4_096;
+/// Work that telling a new peer may be (keys × peers compared); beyond it the peer waits for the sweep.
+const INTRODUCTION: usize = 2_000_000;
 /// Keys on one stream.
 const BATCH: usize = 2_048;
 /// Keys that a node provides, and roots among them that it only downloaded.
@@ -264,10 +268,13 @@ impl Provider {
         let bits = if peers.len() < REPLICAS { 0 } else { (farthest + 1).min(256) };
         let (first, last) = range(&centre, bits);
         let mut batches: Vec<Vec<Vec<u8>>> = vec![Vec::new(); peers.len()];
+        let mut room = REGION_KEYS;
         for (point, entry) in self.entries.range_mut(first..=last) {
-            if *point != centre && entry.due[at] > now + ALONG {
+            // The centre was put off when its look-up began.
+            if *point != centre && (entry.due[at] > now + ALONG || room == 0) {
                 continue;
             }
+            room = room.saturating_sub(1);
             for i in nearest(point, &places) {
                 batches[i].push(entry.key.to_vec());
             }
@@ -284,8 +291,12 @@ impl Provider {
 
     /// A peer of the local DHT connected: tells it the keys that it is among the nearest for.
     pub(crate) fn introduce(&mut self, swarm: &mut Swarm, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.wake(Dht::Local);
         let mut others: HashSet<PeerId> = dht::table(swarm, Dht::Local).into_iter().collect();
         others.insert(peer);
+        if others.len() * self.entries.len() > INTRODUCTION {
+            return;
+        }
         let places: Vec<(Point, usize)> = others.iter().enumerate().map(|(i, peer)| (place_of(peer), i)).collect();
         let own = place_of(&peer);
         let keys: Vec<_> = self
@@ -298,7 +309,6 @@ impl Provider {
             .map(|(_, entry)| entry.key.to_vec())
             .collect();
         send(swarm, Dht::Local, peer, &[], &keys, &addresses.into());
-        self.wake(Dht::Local);
     }
 
     /// A routing table has a new peer: what waited for one need not wait longer.

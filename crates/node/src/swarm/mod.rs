@@ -31,7 +31,7 @@ pub(crate) type Swarm = libp2p::Swarm<Behaviour>;
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
-    memory: memory_connection_limits::Behaviour,
+    memory: Toggle<memory_connection_limits::Behaviour>,
     pub(crate) keep: Keep,
     pub(crate) bitswap: cidery_bitswap::Behaviour,
     identify: identify::Behaviour,
@@ -98,6 +98,9 @@ fn behaviour(
     let mdns = with_mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), own)).and_then(|made| {
         made.inspect_err(|error| tracing::warn!(%error, "nodes on this network can't be found: no multicast DNS")).ok()
     });
+    // In a bare chroot there is no /proc to read it from, and asking for it would warn at every connection.
+    let memory_known = std::path::Path::new("/proc/self/statm").exists();
+    let memory = memory_known.then(|| memory_connection_limits::Behaviour::with_max_bytes(limits.memory));
     Behaviour {
         limits: connection_limits::Behaviour::new(
             connection_limits::ConnectionLimits::default()
@@ -107,7 +110,7 @@ fn behaviour(
                 .with_max_established_outgoing(Some(limits.outgoing))
                 .with_max_established_per_peer(Some(limits.per_peer)),
         ),
-        memory: memory_connection_limits::Behaviour::with_max_bytes(limits.memory),
+        memory: memory.into(),
         keep: Keep::default(),
         bitswap,
         identify: identify::Behaviour::new(identify),

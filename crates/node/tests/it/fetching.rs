@@ -12,6 +12,9 @@ async fn a_tree_from_a_configured_peer() {
     tree.fetch(&*session).await;
     let bytes: usize = tree.blocks.iter().map(|block| block.data().len()).sum();
     assert_eq!(session.received(), bytes as u64);
+    let (sent, received) = (a.node.traffic(), b.node.traffic());
+    assert_eq!((received.bytes_received, received.blocks_received), (bytes as u64, tree.blocks.len() as u64));
+    assert_eq!((sent.bytes_sent, sent.blocks_sent), (bytes as u64, tree.blocks.len() as u64));
     for block in &tree.blocks {
         assert!(b.store.get(block.cid()).unwrap().is_some());
     }
