@@ -59,12 +59,7 @@ struct Image {
 }
 
 impl Ahead {
-    pub(super) fn new(
-        snapshot: Snapshot,
-        fetcher: Arc<dyn Fetcher>,
-        verdicts: Arc<Verdicts>,
-        config: &Config,
-    ) -> Self {
+    pub(super) fn new(snapshot: Snapshot, fetcher: Arc<dyn Fetcher>, verdicts: Arc<Verdicts>, config: &Config) -> Self {
         Self(Arc::new(Inner {
             snapshot,
             fetcher,

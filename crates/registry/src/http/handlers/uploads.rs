@@ -126,7 +126,12 @@ fn chunk(headers: &HeaderMap) -> Result<Offset, ApiError> {
 
 /// A blob to mount: from the repository that is named, or from wherever in the same namespace. Only
 /// what the caller could read: every namespace of this node, and nobody else's.
-async fn find_mount(cx: &Context, namespace: &Namespace, tree: &Tree, digest: &Digest) -> Result<Option<Blob>, ApiError> {
+async fn find_mount(
+    cx: &Context,
+    namespace: &Namespace,
+    tree: &Tree,
+    digest: &Digest,
+) -> Result<Option<Blob>, ApiError> {
     if let Some(from) = cx.query.get("from") {
         // What is no name, or not ours, has nothing to mount: the client uploads instead.
         let Ok(named) = cx.registry.name(from) else { return Ok(None) };
