@@ -18,8 +18,8 @@
 //! (`store/checkpoint.rs`) moves recent blocks into the index and notes per pack how far the index
 //! goes, so that the next start reads only what follows.
 //!
-//! **Threads.** Two belong to an open store: one writes checkpoints, the other keeps the marks of what
-//! is published (`marks.rs`). Both end when the store is closed or its last handle is dropped. No lock is
+//! **Threads.** Three belong to an open store: one writes checkpoints, one keeps the marks of what is
+//! published (`marks.rs`), one hands written pages to the disk ahead of the flush. They end when the store is closed or its last handle is dropped. No lock is
 //! held across input or output but these: a pack's append lock, and the locks that let one checkpoint, one
 //! walk and one leader run at a time.
 //!

@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct Options {
     /// Called now and then while a start takes long (a rebuild of the index).
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
-    /// Memory that the index may use for its cache, in bytes.
+    /// Memory that the index may use for its cache, in bytes. sled takes three to four times of that.
     pub index_cache: u64,
     /// A pack that has grown to this many bytes takes no more blocks.
     pub pack_size: u64,
@@ -19,7 +19,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { progress: None, index_cache: 32 << 20, pack_size: 1 << 30, predecessors: Duration::from_secs(48 * 3600) }
+        Self { progress: None, index_cache: 8 << 20, pack_size: 1 << 30, predecessors: Duration::from_secs(48 * 3600) }
     }
 }
 

@@ -11,8 +11,9 @@ use std::{
     sync::Arc,
 };
 
-/// Blocks that go into the index at once.
-const CHUNK: usize = 8192;
+/// Blocks that go into the index at once, in the order of their keys: in the order of the packs every one
+/// of them would touch another page of the index, far more than its cache holds.
+const CHUNK: usize = 128 << 10;
 /// How many bytes of packs lie between two calls of a progress function.
 const STRIDE: u64 = 16 << 20;
 
@@ -149,7 +150,8 @@ impl Chunk {
     }
 
     fn store(&mut self, index: &dyn Index) -> Result<(), IndexError> {
-        let places: Vec<_> = self.blocks.iter().map(|(hash, (place, _))| (*hash, *place)).collect();
+        let mut places: Vec<_> = self.blocks.iter().map(|(hash, (place, _))| (*hash, *place)).collect();
+        places.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
         let mut settled = Vec::new();
         index.set(&places, &mut |hash, former| {
             if let Some((place, kind)) = self.blocks.get(hash) {

@@ -8,20 +8,21 @@ pub(crate) use record::{
     BadHeader, Class, FILE_HEADER, FileHeader, Header, Kind, Location, VERSION, Verdict, origin_from, verify,
 };
 pub(crate) use scan::{Found, Scan};
-pub(crate) use set::{Packs, file_name, id_of};
+pub(crate) use set::{Packs, Writeback, file_name, id_of, write_back};
 
 use crate::disk::DiskFile;
 use cidery_core::{Block, Origin};
 use parking_lot::Mutex;
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-/// Dirty pages are handed to the disk in steps of this many bytes, so that the flush at the end is short.
+/// Written bytes are handed to the disk in steps of this many, so that the flush at the end is short.
 const WRITEBACK: u64 = 8 << 20;
 
 /// A pack and its file.
@@ -90,7 +91,8 @@ impl Pack {
     }
 
     /// Appends a record and calls `publish` with its place before any later flush can take it for durable.
-    /// `queue` is called when the pack has to be flushed and did not have to before.
+    /// `queue` is called when the pack has to be flushed and did not have to before. Gives the range that
+    /// should be written back now, if one is due.
     fn append(
         &self,
         file: &dyn DiskFile,
@@ -98,7 +100,7 @@ impl Pack {
         record: &NewRecord<'_>,
         publish: impl FnOnce(Location),
         queue: impl FnOnce(),
-    ) -> Result<(), AppendError> {
+    ) -> Result<Option<Range<u64>>, AppendError> {
         let &NewRecord { kind, origin, block } = record;
         let mut append = self.append.lock();
         let offset = self.len.load(Ordering::Relaxed);
@@ -119,11 +121,12 @@ impl Pack {
             append.queued = true;
             queue();
         }
-        if location.end() - append.written_back >= WRITEBACK {
-            file.start_writeback(append.written_back, location.end() - append.written_back);
-            append.written_back = location.end();
+        let due = append.written_back..location.end();
+        if due.end - due.start < WRITEBACK {
+            return Ok(None);
         }
-        Ok(())
+        append.written_back = due.end;
+        Ok(Some(due))
     }
 
     /// Takes it off the list of packs to flush, and says how far the flush has to go.

@@ -7,9 +7,11 @@ use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
 
@@ -29,6 +31,23 @@ pub(crate) fn id_of(name: &str) -> Option<u64> {
     (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?
 }
 
+/// Ranges that wait to be written back; more are left to the system.
+const WRITEBACK_QUEUE: usize = 32;
+
+/// A range of a file whose pages should go to the disk now.
+pub(crate) struct Writeback {
+    file: Arc<dyn DiskFile>,
+    range: Range<u64>,
+}
+
+/// Starts the writing back of whatever `ranges` brings. A thread's work, since submitting takes as long as
+/// copying the bytes did.
+pub(crate) fn write_back(ranges: Receiver<Writeback>) {
+    for Writeback { file, range } in ranges {
+        file.start_writeback(range.start, range.end - range.start);
+    }
+}
+
 pub(crate) struct Packs {
     disk: Arc<dyn Disk>,
     all: RwLock<BTreeMap<u64, Arc<Pack>>>,
@@ -39,20 +58,24 @@ pub(crate) struct Packs {
     dirty: Mutex<Vec<Arc<Pack>>>,
     open: Mutex<VecDeque<Arc<Pack>>>,
     next_id: AtomicU64,
+    /// Where ranges to write back go, until the store is closed.
+    writeback: Mutex<Option<SyncSender<Writeback>>>,
     /// A pack takes no more records beyond this length.
     limit: u64,
 }
 
 impl Packs {
     /// `packs` are those found; ids from `next_id` on were never used.
-    pub(crate) fn new(disk: Arc<dyn Disk>, packs: Vec<Pack>, next_id: u64, limit: u64) -> Self {
+    /// The receiver is for [`write_back`].
+    pub(crate) fn new(disk: Arc<dyn Disk>, packs: Vec<Pack>, next_id: u64, limit: u64) -> (Self, Receiver<Writeback>) {
         let all: BTreeMap<u64, Arc<Pack>> = packs.into_iter().map(|pack| (pack.id(), Arc::new(pack))).collect();
         let idle = all.values().filter(|pack| pack.len() < limit && !pack.sealed).cloned().collect();
         let dirty: Vec<_> = all.values().filter(|pack| pack.durable() < pack.len()).cloned().collect();
         for pack in &dirty {
             pack.append.lock().queued = true;
         }
-        Self {
+        let (writeback, ranges) = sync_channel(WRITEBACK_QUEUE);
+        let packs = Self {
             disk,
             all: RwLock::new(all),
             idle: Mutex::new(idle),
@@ -60,8 +83,15 @@ impl Packs {
             dirty: Mutex::new(dirty),
             open: Mutex::default(),
             next_id: AtomicU64::new(next_id),
+            writeback: Mutex::new(Some(writeback)),
             limit,
-        }
+        };
+        (packs, ranges)
+    }
+
+    /// Ends the thread that writes back.
+    pub(crate) fn end_writeback(&self) {
+        *self.writeback.lock() = None;
     }
 
     /// A pack that was found at a start, with its length after whatever had to be cut.
@@ -156,7 +186,14 @@ impl Packs {
             let file = self.file(&pack)?;
             let queue = || self.dirty.lock().push(pack.clone());
             match pack.append(&*file, self.limit, record, &publish, queue) {
-                Ok(()) => return Ok(()),
+                Ok(None) => return Ok(()),
+                Ok(Some(range)) => {
+                    if let Some(writeback) = &*self.writeback.lock() {
+                        // With a full queue the disk is busy anyway.
+                        let _ = writeback.try_send(Writeback { file, range });
+                    }
+                    return Ok(());
+                }
                 Err(AppendError::Sealed) => *slot = None,
                 Err(AppendError::Io(e)) => {
                     return Err(StoreError::io(format!("writing to {}", file_name(pack.id())), e));

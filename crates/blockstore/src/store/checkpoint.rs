@@ -147,7 +147,10 @@ impl Inner {
         self.submit(Op::Sync { mark: true }).map_err(only_store)?;
         let durable: BTreeMap<u64, (u64, u64)> =
             self.packs.all().iter().map(|pack| (pack.id(), (pack.header.salt, pack.durable()))).collect();
-        let moved = self.recent.select(|place| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto));
+        let settled = |place: &Location| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto);
+        let mut moved = self.recent.select(settled);
+        // In the order of the index's pages.
+        moved.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
         let (result, generation) = {
             let slot = self.index.read();
             (slot.index().and_then(|index| progressed.advance(index, &moved, &durable)), slot.generation)

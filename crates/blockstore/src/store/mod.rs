@@ -16,7 +16,7 @@ use crate::{
     journal::{Journal, State},
     marks::Marks,
     options::{OpenError, Options},
-    pack::Packs,
+    pack::{Packs, write_back},
     recent::Recent,
 };
 use checkpoint::{Alarm, IndexSlot, Progressed};
@@ -145,16 +145,14 @@ impl DiskStore {
     }
 
     pub(crate) fn assemble(parts: Parts, lock: Option<File>) -> Result<Self, OpenError> {
-        let inner = Arc::new(Inner::open(parts)?);
-        let spawn = |name: &str, work: fn(&Inner)| {
-            let inner = inner.clone();
-            let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&inner));
-            thread.map_err(|e| StoreError::io(format!("starting the thread {name}"), e))
-        };
-        let marks = spawn("store-marks", Inner::keep_marks)?;
-        let handle = Handle { inner: inner.clone(), threads: Mutex::new(vec![marks]), _lock: lock };
-        let checkpoints = spawn("store-index", Inner::keep_checkpoints)?;
-        handle.threads.lock().push(checkpoints);
+        let (inner, writeback) = Inner::open(parts)?;
+        let inner = Arc::new(inner);
+        let (marks, checkpoints) = (inner.clone(), inner.clone());
+        // Made first: it ends those threads that could be started if another can't.
+        let handle = Handle { inner, threads: Mutex::default(), _lock: lock };
+        handle.spawn("store-marks", move || marks.keep_marks())?;
+        handle.spawn("store-index", move || checkpoints.keep_checkpoints())?;
+        handle.spawn("store-writeback", move || write_back(writeback))?;
         Ok(Self(Arc::new(handle)))
     }
 
@@ -182,6 +180,12 @@ impl DiskStore {
 }
 
 impl Handle {
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+        self.threads.lock().push(thread.map_err(|e| StoreError::io(format!("starting the thread {name}"), e))?);
+        Ok(())
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let mut threads = self.threads.lock();
         if self.inner.closed.swap(true, Ordering::AcqRel) {
@@ -189,6 +193,7 @@ impl Handle {
         }
         self.inner.marks.close();
         self.inner.alarm.close();
+        self.inner.packs.end_writeback();
         for thread in threads.drain(..) {
             if thread.join().is_err() {
                 self.inner.note("a thread of the store failed".into());

@@ -11,14 +11,14 @@ use crate::{
     journal::{Journal, State},
     marks::Marks,
     options::{OpenError, Options, Progress, Stage},
-    pack::{BadHeader, Class, FILE_HEADER, FileHeader, Found, Pack, Packs, Scan, VERSION, file_name, id_of},
+    pack::{BadHeader, Class, FILE_HEADER, FileHeader, Found, Pack, Packs, Scan, VERSION, Writeback, file_name, id_of},
     recent::Recent,
 };
 use cidery_core::StoreError;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64, mpsc::Receiver},
 };
 
 const PACKS: &str = "packs";
@@ -34,7 +34,8 @@ struct FoundPack {
 }
 
 impl Inner {
-    pub(super) fn open(parts: Parts) -> Result<Self, OpenError> {
+    /// The store, and what its write-back thread waits for.
+    pub(super) fn open(parts: Parts) -> Result<(Self, Receiver<Writeback>), OpenError> {
         let Parts { disk, index: home, options, clock } = parts;
         let mut notes = Vec::new();
         let (id, names) = prepare(&*disk)?;
@@ -46,8 +47,9 @@ impl Inner {
         let (blocks, bytes) = (opened.blocks + recent.blocks, opened.bytes + recent.bytes);
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let published = state.spaces.values().any(|space| space.publication.is_some());
-        Ok(Self {
-            packs: Packs::new(disk.clone(), packs, next_id, options.pack_size),
+        let (packs, writeback) = Packs::new(disk.clone(), packs, next_id, options.pack_size);
+        let inner = Self {
+            packs,
             id,
             options,
             clock,
@@ -70,7 +72,8 @@ impl Inner {
             blocks: AtomicU64::new(blocks),
             bytes: AtomicU64::new(bytes),
             syncs: AtomicU64::new(0),
-        })
+        };
+        Ok((inner, writeback))
     }
 }
 
