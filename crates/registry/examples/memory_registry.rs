@@ -1,4 +1,5 @@
-//! A registry that keeps everything in memory and knows nobody: `cargo run --example memory_registry -- 127.0.0.1:5000`.
+//! A registry that keeps everything in memory and knows nobody: `cargo run --example memory_registry -- 127.0.0.1:5000`,
+//! with `--sparse` after it to take manifests whose blobs are not there.
 
 use cidery_core::memory::{MemoryStore, World};
 use cidery_registry::{Config, Registry};
@@ -10,8 +11,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5000".to_owned());
     let store = MemoryStore::new();
     let network = World::new().join(store.clone());
-    let registry =
-        Registry::open(Config::default(), Arc::new(store.clone()), Arc::new(store), Arc::new(network)).await?;
+    let config =
+        Config { sparse_manifests: std::env::args().any(|argument| argument == "--sparse"), ..Config::default() };
+    let registry = Registry::open(config, Arc::new(store.clone()), Arc::new(store), Arc::new(network)).await?;
     let listener = TcpListener::bind(&address).await?;
     println!("docker push {}/hello", listener.local_addr()?);
     registry.serve(listener, std::future::pending()).await?;

@@ -4,6 +4,7 @@
 mod ahead;
 mod cold;
 mod faults;
+mod landscape;
 mod library;
 mod lists;
 mod manifests;
