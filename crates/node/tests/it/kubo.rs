@@ -82,12 +82,14 @@ fn records_travel_through_a_real_kubo() {
         let kubo = Kubo::start(binary, "10.77.0.1").await;
         let id = kubo.run(&["id", "-f", "<id>"]);
         let address = format!("/ip4/10.77.0.1/tcp/4001/p2p/{id}");
-        let knows_kubo = |ip| {
-            let mut config = at(ip, 4001);
+        // One port each: a dial comes from the port that is listened on, and on one machine from whichever
+        // address, so that with equal ports it would meet itself.
+        let knows_kubo = |ip, port| {
+            let mut config = at(ip, port);
             config.peers = vec![address.clone()];
             config
         };
-        let a = start(knows_kubo("10.77.0.2")).await;
+        let a = start(knows_kubo("10.77.0.2", 4002)).await;
         let tree = a.publish(40).await;
         // Kubo takes our record.
         let root = tree.root.to_string();
@@ -96,7 +98,7 @@ fn records_travel_through_a_real_kubo() {
         })
         .await;
         // Another node of ours finds it through Kubo, which does not have the blocks.
-        let c = start(knows_kubo("10.77.0.3")).await;
+        let c = start(knows_kubo("10.77.0.3", 4003)).await;
         eventually("c knows kubo", || async { c.node.peers().await == 1 }).await;
         tree.fetch(&*c.session(tree.root, &[])).await;
         // We take Kubo's record.

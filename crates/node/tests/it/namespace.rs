@@ -6,8 +6,9 @@ use std::{future::Future, os::unix::fs::MetadataExt, process::Command};
 
 const INSIDE: &str = "CIDERY_TEST_NAMESPACE";
 
-/// A network of one machine with a private address, beside loopback.
-pub const PRIVATE: &str = "ip link add lan0 type dummy && ip link set lan0 multicast on && \
+/// A network with three private addresses of this machine, beside loopback. The other end of the cable is
+/// only there so that the link is up.
+pub const PRIVATE: &str = "ip link add lan0 type veth peer name far0 && ip link set far0 up && \
     ip addr add 10.77.0.1/24 dev lan0 && ip addr add 10.77.0.2/24 dev lan0 && ip addr add 10.77.0.3/24 dev lan0 && \
     ip link set lan0 up && ip route add default dev lan0";
 
@@ -89,14 +90,14 @@ fn a_node_starts_where_even_loopback_is_down() {
 fn nodes_on_one_network_find_each_other() {
     let setup = format!("ip link set lo up && {PRIVATE}");
     in_namespace("namespace::nodes_on_one_network_find_each_other", &setup, async {
-        let with_mdns = |ip| Config { mdns: true, ..at(ip, 4001) };
-        let a = start(with_mdns("10.77.0.1")).await;
+        let with_mdns = |ip, port| Config { mdns: true, ..at(ip, port) };
+        let a = start(with_mdns("10.77.0.1", 4001)).await;
         let tree = a.publish(31).await;
-        let b = start(with_mdns("10.77.0.2")).await;
+        let b = start(with_mdns("10.77.0.2", 4002)).await;
         eventually("they meet", || async { b.node.peers().await == 1 && a.node.peers().await == 1 }).await;
         tree.fetch(&*b.session(tree.root, &[])).await;
         // A node that wants no part in it stays alone.
-        let c = start(at("10.77.0.3", 4001)).await;
+        let c = start(at("10.77.0.3", 4003)).await;
         assert_eq!(c.node.peers().await, 0);
     });
 }
