@@ -56,7 +56,7 @@ impl Default for Config {
             max_connections: 1024,
             header_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(120),
-            page_limit: 1000,
+            page_limit: 10_000,
             session_idle: Duration::from_secs(45),
             max_sessions: 256,
             window: 5 << 20,
