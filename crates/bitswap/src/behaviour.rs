@@ -142,7 +142,9 @@ impl NetworkBehaviour for Behaviour {
                 return Poll::Ready(ToSwarm::GenerateEvent(event));
             }
             if client.is_idle() {
-                self.timer = None;
+                if self.timer.take().is_some() {
+                    self.shared.buffers.clear();
+                }
                 return Poll::Pending;
             }
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(TICK)));

@@ -19,6 +19,7 @@
 
 mod api;
 mod behaviour;
+mod buffers;
 mod client;
 mod config;
 mod handler;

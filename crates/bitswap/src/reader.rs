@@ -59,11 +59,10 @@ async fn body(
     shared: &Shared,
     slot: &PeerSlot,
 ) -> io::Result<Bytes> {
-    // Fresh zeroed memory: what a peer only claims to send costs address space, not memory.
-    let mut frame = vec![0; len];
+    let mut frame = shared.buffers.take(len);
     let mut filled = 0;
     while filled < len {
-        let read = timeout(shared.config.stream_timeout, stream.read(&mut frame[filled..])).await;
+        let read = timeout(shared.config.stream_timeout, stream.read(&mut frame.as_mut()[filled..])).await;
         let read = read.map_err(|_| crate::session::timed_out("the rest of a frame did not come"))??;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -71,7 +70,7 @@ async fn body(
         filled += read;
         slot.hear();
     }
-    Ok(frame.into())
+    Ok(frame.freeze())
 }
 
 fn bad(shared: &Shared, slot: &PeerSlot, what: String) -> io::Error {

@@ -4,6 +4,7 @@
 use crate::{
     Config,
     api::{Misbehaviour, Stats},
+    buffers::Buffers,
     client::{Claim, Client},
     server::Server,
     wire::{DONT_HAVE, Message, Outgoing, Payload, Version, block_of},
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub server: Mutex<Server>,
     /// Wakes the behaviour.
     pub waker: Arc<AtomicWaker>,
+    pub buffers: Arc<Buffers>,
     /// One permit a want.
     pub wants: Arc<Semaphore>,
     /// One permit a message being hashed and stored.
@@ -44,6 +46,7 @@ impl Shared {
             client: Mutex::new(Client::new(config.clone(), waker.clone())),
             server: Mutex::new(Server::new(config.clone())),
             waker,
+            buffers: Arc::default(),
             wants: Arc::new(Semaphore::new(config.max_wants)),
             hashers: Arc::new(Semaphore::new(config.hashers)),
             lookups: Arc::new(Semaphore::new(config.lookups)),

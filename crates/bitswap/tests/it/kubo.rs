@@ -22,11 +22,8 @@ fn binary() -> Option<OsString> {
     if binary.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs CIDERY_TEST_KUBO, the path of an ipfs binary");
         // Past the capture of the test harness, so that everybody sees it.
-        writeln!(
-            std::io::stderr(),
-            "\n*** SKIPPED: no Kubo. Set CIDERY_TEST_KUBO to the path of an ipfs binary. ***\n"
-        )
-        .unwrap();
+        let note = b"\n*** SKIPPED: no Kubo. Set CIDERY_TEST_KUBO to the path of an ipfs binary. ***\n\n";
+        std::io::stderr().write_all(note).unwrap();
     }
     binary
 }
