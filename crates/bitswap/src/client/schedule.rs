@@ -180,6 +180,8 @@ impl Client {
         let due = |at: Instant| now.saturating_duration_since(at) >= self.config.provider_interval;
         if session.called.is_none_or(due) {
             session.called = Some(now);
+            // Roots are what provider records are made for.
+            let cid = if session.wants.contains(session.root.hash()) { session.root } else { cid };
             self.emit(Event::NeedPeers { session: id, cid });
         }
     }

@@ -55,8 +55,13 @@ impl Node {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::over(config, |store| Arc::new(store)).await
+    }
+
+    /// A node that stores through something around its memory store.
+    pub async fn over(config: Config, around: impl FnOnce(MemoryStore) -> Arc<dyn Blockstore>) -> Self {
         let store = MemoryStore::new();
-        let (behaviour, bitswap) = cidery_bitswap::new(config, Arc::new(store.clone()), Arc::new(store.clone()));
+        let (behaviour, bitswap) = cidery_bitswap::new(config, around(store.clone()), Arc::new(store.clone()));
         let mut swarm = builder(|key| Both {
             bitswap: behaviour,
             identify: identify::Behaviour::new(identify::Config::new("/test".into(), key.public())),

@@ -2,8 +2,14 @@
 
 use crate::harness::*;
 use cidery_bitswap::{Config, Event};
-use cidery_core::{Block, Blockstore, Cid, FetchError, Multihash, Origin, PublicBlocks, Scope, Session as _, codec};
-use std::time::{Duration, Instant};
+use cidery_core::{
+    Block, BlockWriter, Blockstore, Bytes, Cid, FetchError, Multihash, Origin, PublicBlocks, Scope, Session as _,
+    Stats, StoreError, codec, memory::MemoryStore,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 fn hasty() -> Config {
     Config { no_progress: Duration::from_millis(400), not_found_after: Duration::from_millis(200), ..Config::default() }
@@ -94,6 +100,45 @@ async fn nothing_comes() {
     let answer = fetch(&node.session(&missing), missing.cid()).await;
     assert!(matches!(answer, Err(FetchError::Stalled { waited, .. }) if waited >= hasty().no_progress), "{answer:?}");
     assert!(started.elapsed() < 10 * hasty().no_progress);
+}
+
+/// Takes blocks of up to 1,000 bytes.
+struct AlmostFull(MemoryStore);
+
+impl Blockstore for AlmostFull {
+    fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        self.0.size(cid)
+    }
+    fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(cid)
+    }
+    fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        if block.data().len() > 1_000 {
+            return Err(StoreError::Full { what: "a test" });
+        }
+        self.0.put(block, origin)
+    }
+    fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError> {
+        self.0.writer(origin)
+    }
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.sync()
+    }
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_cannot_be_stored_is_an_error_and_not_an_answer() {
+    let (a, b) = (Node::new().await, Node::over(Config::default(), |store| Arc::new(AlmostFull(store))).await);
+    let (small, large) = (&blocks(24, 1, 900)[0], &blocks(25, 1, 2_000)[0]);
+    a.add(&[small.clone(), large.clone()]);
+    b.connect(&a).await;
+    let session = b.session(large);
+    let answer = fetch(&session, large.cid()).await;
+    assert!(matches!(answer, Err(FetchError::Store(StoreError::Full { .. }))), "{answer:?}");
+    assert_eq!(fetch(&session, small.cid()).await.unwrap(), small.data(), "the session goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
