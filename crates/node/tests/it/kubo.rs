@@ -55,6 +55,7 @@ impl Kubo {
         let daemon = Command::new(&binary)
             .arg("daemon")
             .env("IPFS_PATH", repo.path())
+            .env("IPFS_TELEMETRY", "off")
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
