@@ -109,7 +109,7 @@ impl Marks {
         let mut todo = self.todo.lock();
         while !self.is_ready() {
             if todo.closing {
-                return Err(StoreError::Poisoned("the store is closed".into()));
+                return Err(StoreError::Poisoned("the marking of what is published has ended early".into()));
             }
             self.wake.wait(&mut todo);
         }
@@ -151,6 +151,15 @@ impl Marks {
 
     fn closing(&self) -> bool {
         self.todo.lock().closing
+    }
+}
+
+/// However the worker ends, nobody waits for it any longer.
+struct WorkerEnd<'a>(&'a Marks);
+
+impl Drop for WorkerEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -246,6 +255,7 @@ impl Inner {
 
     /// The worker: marks at the start, then keeps up with arrivals and with time.
     pub(crate) fn keep_marks(&self) {
+        let _end = WorkerEnd(&self.marks);
         let published: Vec<Namespace> = self.published_namespaces();
         for namespace in &published {
             self.refresh_marks(namespace, false);
