@@ -1,6 +1,6 @@
 //! One connected peer as the client sees it: what it was told we want, what it owes, how fast it is.
 
-use super::Recent;
+use super::recent::Recent;
 use crate::{
     Config,
     api::SessionId,

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::api::Misbehaviour;
 use cidery_core::Block;
 use std::time::Duration;
 
