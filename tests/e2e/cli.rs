@@ -98,6 +98,42 @@ fn a_newer_data_directory_is_refused() {
     assert_eq!(std::fs::read_to_string(&format).unwrap(), newer);
 }
 
+/// Flags win over the environment, and that over the file.
+#[test]
+fn flags_over_environment_over_file() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let config = directory.path().join("config.toml");
+    let data = |name: &str| directory.path().join(name);
+    std::fs::write(&config, format!("data = {:?}\n", data("from-the-file"))).unwrap();
+    let said = |flag: Option<&str>, variable: Option<&str>| {
+        let mut command = Command::new(binary());
+        command.arg("status").env("CIDERY_CONFIG", &config).env_remove("CIDERY_DATA");
+        if let Some(name) = flag {
+            command.arg("--data").arg(data(name));
+        }
+        if let Some(name) = variable {
+            command.env("CIDERY_DATA", data(name));
+        }
+        run_err(&mut command)
+    };
+    assert!(said(None, None).contains("from-the-file"));
+    assert!(said(None, Some("from-the-environment")).contains("from-the-environment"));
+    assert!(said(Some("from-the-flag"), Some("from-the-environment")).contains("from-the-flag"));
+    std::fs::write(&config, "htttp = \"127.0.0.1:1\"\n").unwrap();
+    let wrong = said(None, None);
+    assert!(wrong.lines().count() == 1 && wrong.contains("line 1"), "{wrong}");
+}
+
+/// Others on the machine can't read private images.
+#[test]
+fn the_data_directory_is_ours_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::TempDir::new().unwrap();
+    let data = directory.path().join("made");
+    let _node = Node::start_on(&data, &[]);
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 /// Without a network it works just the same locally.
 #[test]
 fn without_any_network() {
@@ -105,20 +141,28 @@ fn without_any_network() {
         return;
     }
     let Some(_) = cidery_tests::component("ip", "iproute2") else { return };
-    let data = tempfile::TempDir::new().unwrap();
+    // An image to bring in: there is no client inside but our own.
+    let outside = Node::start(&[]);
+    http::push_image(&outside.http, "app", "1", &[vec![3; 1_500_000]]);
+    let (_, layout) = cidery_tests::docker::below(outside.data(), "layout");
+    outside.run(&["export", "app:1", &layout]);
+    let parent = tempfile::TempDir::new().unwrap();
+    let data = parent.path().join("data");
     // A namespace of its own has no interface but a loopback that is down until we raise it.
-    let serve = Node::serve(data.path(), &["--bootstrap", "default", "--mdns", "on"]);
+    let serve = Node::serve(&data, &["--bootstrap", "default", "--mdns", "on"]);
     let words: Vec<String> = std::iter::once(serve.get_program())
         .chain(serve.get_args())
         .map(|word| format!("'{}'", word.to_str().unwrap()))
         .collect();
     let script = format!(
         "ip link set lo up && {} & node=$!; for i in $(seq 100); do {1} status --data {2} --json >/dev/null 2>&1 && break; sleep 0.1; done; \
-         {1} status --data {2} --json; code=$?; kill $node; wait $node; exit $code",
+         {1} import {3} --as app:1 --data {2} && {1} pull app:1 --data {2} && {1} export app:1 {2}-again --data {2} && {1} publish --data {2} \
+         && {1} status --data {2} --json; code=$?; kill $node; wait $node; exit $code",
         words.join(" "),
         binary().display(),
-        data.path().display()
+        data.display(),
+        layout
     );
     let said = cidery_tests::run(Command::new("unshare").args(["--net", "sh", "-c", &script]));
-    assert!(said.contains("\"peer_id\""), "{said}");
+    assert!(said.contains("\"published\": \"bafy"), "{said}");
 }

@@ -56,3 +56,41 @@ fn nothing_acknowledged_is_lost() {
         assert!(answer.body == bytes, "blob {seed} came back different");
     }
 }
+
+/// The same for whole images: every acknowledged manifest is there by its tag, and the last root holds them all.
+#[test]
+fn acknowledged_images_survive() {
+    let mut node = Node::start(&[]);
+    let mut expected = Vec::new();
+    for round in 0..6 {
+        let stop = AtomicBool::new(false);
+        let host = node.http.clone();
+        let pushed = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for client in 0..4 {
+                let (stop, host, pushed) = (&stop, &host, &pushed);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let tag = format!("r{round}-c{client}-n{n}");
+                        match http::try_push_image(host, "app", &tag, &[tag.clone().into_bytes()]) {
+                            Some(digest) => pushed.lock().unwrap().push((tag, digest)),
+                            None if stop.load(Relaxed) => return,
+                            None => {}
+                        }
+                    }
+                });
+            }
+            wait_for("pushed images", || (pushed.lock().unwrap().len() > 5).then_some(()));
+            thread::sleep(Duration::from_millis(29 * round));
+            node.daemon().kill();
+            stop.store(true, Relaxed);
+        });
+        expected.extend(pushed.into_inner().unwrap());
+        node.restart();
+    }
+    for (tag, digest) in &expected {
+        let answer = http::get(&format!("http://{}/v2/app/manifests/{tag}", node.http));
+        assert_eq!((answer.status, http::digest(&answer.body)), (200, digest.clone()), "{tag}");
+    }
+    assert!(node.json(&["images"]).as_array().unwrap().len() >= expected.len());
+}

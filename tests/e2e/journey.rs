@@ -31,14 +31,34 @@ fn push_here_pull_there() {
     assert_eq!(engine.greeting(&remote), "hello-from-afar");
 
     // By domain, with no --peer: the name's own records say whom to ask.
-    let dnslink = format!("dnslink=/ipfs/{root}");
-    let hint = format!("ipfsnode=[\"{}\"]", here.address());
-    let Some(dns) = Dns::start(&[("images.test", &dnslink), ("images.test", &hint)]) else { return };
+    // The records are those that `publish` printed, set at a domain of ours.
+    let printed: Vec<&str> = published["txt"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let records = printed.iter().map(|line| {
+        let (owner, value) = line.split_once(" 300 IN TXT ").unwrap();
+        (owner.replace("example.com.", "images.test"), value.trim_matches('"').replace("\\\"", "\""))
+    });
+    let records: Vec<(String, String)> = records.collect();
+    assert_eq!(records.len(), 2);
+    let records: Vec<(&str, &str)> = records.iter().map(|(owner, value)| (&**owner, &**value)).collect();
+    let Some(dns) = Dns::start(&records) else { return };
     let third = Node::start(&["--dns", &dns.address]);
     let by_domain = format!("{}/images.test/hello:1", third.host());
     engine.forget();
     engine.run(&["pull", "-q", &by_domain]);
     assert_eq!(engine.greeting(&by_domain), "hello-from-afar");
+}
+
+/// The first gateway's records: both on the apex, the hint as a JSON array.
+#[test]
+fn the_first_gateways_records_work() {
+    use cidery_tests::http;
+    let here = Node::start(&[]);
+    http::push_image(&here.http, "hello", "1", &[b"layer".to_vec()]);
+    let dnslink = format!("dnslink=/ipfs/{}", here.publish());
+    let hint = format!("ipfsnode=[\"{}\"]", here.address());
+    let Some(dns) = Dns::start(&[("images.test", &dnslink), ("images.test", &hint)]) else { return };
+    let there = Node::start(&["--dns", &dns.address]);
+    there.run(&["pull", "images.test/hello:1"]);
 }
 
 /// Later pushes are public by themselves, and `--once` means once.

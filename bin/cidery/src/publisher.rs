@@ -2,19 +2,29 @@
 //! told what this node has. The journal decides what is public; this only spreads the word.
 
 use anyhow::Result;
-use cidery_core::{Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
-use std::{collections::HashSet, sync::Arc};
-use tokio::sync::watch;
+use cidery_core::{Blockstore, Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
+use futures::executor::block_on;
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 /// The most records one namespace announces; beyond it, the root alone leads to the rest.
 const MAX_ANNOUNCED: usize = 200_000;
+/// Pushes that follow each other closely are announced together.
+const REST: Duration = Duration::from_secs(5);
 
 /// Keeps one namespace announced.
 pub struct Publisher {
-    pub namespace: Namespace,
-    pub roots: Arc<dyn RootStore>,
-    pub network: Arc<dyn Network>,
-    pub blocks: Arc<LocalFetcher>,
+    namespace: Namespace,
+    roots: Arc<dyn RootStore>,
+    network: Arc<dyn Network>,
+    blocks: Arc<dyn Blockstore>,
+    /// The root that was announced last. One announcement at a time: a late one must not bring back
+    /// what was made private meanwhile.
+    announced: Mutex<Option<Cid>>,
 }
 
 /// Runs until the tree's writer is gone.
@@ -24,6 +34,7 @@ pub async fn run(publisher: Arc<Publisher>, mut changes: watch::Receiver<Option<
         if let Err(error) = publisher.announce().await {
             tracing::warn!(namespace = %publisher.namespace, "announcing failed, the next push tries again: {error:#}");
         }
+        sleep(REST).await;
         if changes.changed().await.is_err() {
             return;
         }
@@ -31,47 +42,135 @@ pub async fn run(publisher: Arc<Publisher>, mut changes: watch::Receiver<Option<
 }
 
 impl Publisher {
-    /// Announces what is public now, if anything is.
+    /// Nothing is announced yet.
+    pub fn new(
+        namespace: Namespace,
+        roots: Arc<dyn RootStore>,
+        network: Arc<dyn Network>,
+        blocks: Arc<dyn Blockstore>,
+    ) -> Self {
+        Self { namespace, roots, network, blocks, announced: Mutex::new(None) }
+    }
+
+    /// The namespace it announces.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Announces what is public now, if that is not what was announced last. First the root alone,
+    /// which needs no walk, then every blob and manifest below it.
     pub async fn announce(&self) -> Result<()> {
-        let published = self.state()?;
-        let records = match published {
-            Some(root) => self.records(root).await,
-            None => Vec::new(),
-        };
-        Ok(self.network.provide(&self.namespace, records).await?)
-    }
-
-    fn state(&self) -> Result<Option<Cid>> {
-        Ok(self.roots.state(&self.namespace)?.published.map(|publication| publication.root))
-    }
-
-    /// The root first, then the root of every blob and manifest below it.
-    async fn records(&self, root: Cid) -> Vec<Cid> {
-        let mut records = vec![root];
-        let mut seen = HashSet::from([root]);
-        if let Err(error) = self.blob_roots(&root, &mut records, &mut seen).await {
-            tracing::warn!(namespace = %self.namespace, "only part of the tree is announced: {error:#}");
+        let mut announced = self.announced.lock().await;
+        loop {
+            let published = self.published().await?;
+            if *announced == published {
+                return Ok(());
+            }
+            let Some(root) = published else {
+                self.network.provide(&self.namespace, Vec::new()).await?;
+                *announced = None;
+                continue;
+            };
+            self.network.provide(&self.namespace, vec![root]).await?;
+            *announced = Some(root);
+            let records = self.records(root).await?;
+            // The walk took its time: what it found is announced only if it is still what is public.
+            if self.published().await? == Some(root) {
+                self.network.provide(&self.namespace, records).await?;
+            }
         }
-        records
     }
 
-    async fn blob_roots(&self, root: &Cid, records: &mut Vec<Cid>, seen: &mut HashSet<Cid>) -> Result<()> {
-        let fetcher: &dyn Fetcher = &*self.blocks;
-        let Some(blobs) = cidery_unixfs::resolve(fetcher, root, &["docker", "registry", "v2", "blobs"]).await? else {
-            return Ok(());
+    async fn published(&self) -> Result<Option<Cid>> {
+        let (roots, namespace) = (self.roots.clone(), self.namespace.clone());
+        let state = spawn_blocking(move || roots.state(&namespace)).await??;
+        Ok(state.published.map(|publication| publication.root))
+    }
+
+    /// The root first, then the root of every blob and manifest below it. Reads the disk: on a
+    /// blocking thread, where a local fetcher never waits.
+    async fn records(&self, root: Cid) -> Result<Vec<Cid>> {
+        let (blocks, namespace) = (LocalFetcher(self.blocks.clone()), self.namespace.clone());
+        let walk = move || {
+            let mut records = vec![root];
+            if let Err(error) = block_on(blob_roots(&blocks, &root, &mut records)) {
+                tracing::warn!(%namespace, "only part of the tree is announced: {error:#}");
+            }
+            records
         };
-        for algorithm in cidery_unixfs::list(fetcher, &blobs.cid).await? {
-            for prefix in cidery_unixfs::list(fetcher, &algorithm.cid).await? {
-                for blob in cidery_unixfs::list(fetcher, &prefix.cid).await? {
-                    if let Some(data) = cidery_unixfs::lookup(fetcher, &blob.cid, "data").await?
-                        && records.len() < MAX_ANNOUNCED
-                        && seen.insert(data.cid)
-                    {
-                        records.push(data.cid);
-                    }
+        Ok(spawn_blocking(walk).await?)
+    }
+}
+
+async fn blob_roots(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>) -> Result<()> {
+    let mut seen = HashSet::from([*root]);
+    let Some(blobs) = cidery_unixfs::resolve(fetcher, root, &["docker", "registry", "v2", "blobs"]).await? else {
+        return Ok(());
+    };
+    for algorithm in cidery_unixfs::list(fetcher, &blobs.cid).await? {
+        for prefix in cidery_unixfs::list(fetcher, &algorithm.cid).await? {
+            for blob in cidery_unixfs::list(fetcher, &prefix.cid).await? {
+                if records.len() == MAX_ANNOUNCED {
+                    return Ok(());
+                }
+                if let Some(data) = cidery_unixfs::lookup(fetcher, &blob.cid, "data").await?
+                    && seen.insert(data.cid)
+                {
+                    records.push(data.cid);
                 }
             }
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidery_core::{
+        Block, BlockWriter, Origin, PublishMode, StoreError,
+        memory::{MemoryStore, World},
+    };
+    use cidery_unixfs::{Change, FileBuilder, edit};
+
+    struct Out<'a>(&'a MemoryStore);
+    impl BlockWriter for Out<'_> {
+        fn put(&mut self, block: &Block) -> Result<(), StoreError> {
+            Blockstore::put(self.0, block, Origin::Pushed)
+        }
+    }
+
+    /// A tree with one blob; the tree's root and the blob's.
+    fn tree(store: &MemoryStore, bytes: &[u8]) -> (Cid, Cid) {
+        let mut builder = FileBuilder::new();
+        builder.write(bytes, &mut Out(store)).expect("memory");
+        let file = builder.finish(&mut Out(store)).expect("memory");
+        let path = ["docker", "registry", "v2", "blobs", "sha256", "aa", "aabb", "data"].map(String::from).to_vec();
+        let change = Change::Put { cid: file.cid, tsize: file.tsize };
+        let fetcher = LocalFetcher(Arc::new(store.clone()));
+        let root = block_on(edit(&fetcher, None, vec![(path, change)], &mut Out(store))).expect("memory");
+        (root.cid, file.cid)
+    }
+
+    #[tokio::test]
+    async fn only_what_is_public_is_announced() {
+        let (store, world, local) = (MemoryStore::new(), World::new(), Namespace::local());
+        let shared = Arc::new(store.clone());
+        let network = Arc::new(world.join(store.clone()));
+        let publisher = Publisher::new(local.clone(), shared.clone(), network, shared);
+        let (root, blob) = tree(&store, b"blob");
+        store.commit(&local, None, root, &[]).expect("memory");
+        publisher.announce().await.expect("announced");
+        assert!(world.provided(&local).is_empty(), "private");
+        store.publish(&local, PublishMode::Continuous).expect("memory");
+        publisher.announce().await.expect("announced");
+        assert_eq!(world.provided(&local), [root, blob]);
+        let (next, other) = tree(&store, b"another");
+        store.commit(&local, Some(root), next, &[]).expect("memory");
+        publisher.announce().await.expect("announced");
+        assert_eq!(world.provided(&local), [next, other]);
+        store.unpublish(&local).expect("memory");
+        publisher.announce().await.expect("announced");
+        assert!(world.provided(&local).is_empty(), "private again");
     }
 }

@@ -7,10 +7,12 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use cidery_blockstore::{DiskStore, Options};
-use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore, ports::LocalFetcher};
+use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore};
 use cidery_node::{Config as NodeConfig, Identity, Node};
 use cidery_registry::{Config as RegistryConfig, Registry};
-use std::{io, io::IsTerminal, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io, io::IsTerminal, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -48,18 +50,13 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     let config = RegistryConfig { allowed_hosts: settings.hosts.clone(), ..Default::default() };
     let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
 
-    let announcer = Arc::new(Publisher {
-        namespace: Namespace::local(),
-        roots: roots.clone(),
-        network,
-        blocks: Arc::new(LocalFetcher(blocks.clone())),
-    });
+    let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
     let control = Control::bind(&settings.data)?;
     let address = listener.local_addr()?;
     introduce(&settings, address, &node, &store).await;
 
-    if let Some(tree) = registry.tree(&announcer.namespace) {
+    if let Some(tree) = registry.tree(announcer.namespace()) {
         tokio::spawn(publisher::run(announcer.clone(), tree.roots()));
     }
     let state = crate::control::server::State {
@@ -83,7 +80,10 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
             tokio::select! {
                 result = tokio::time::timeout(DRAIN, &mut serving) => match result {
                     Ok(result) => result.context("serving"),
-                    Err(_) => Ok(tracing::warn!("requests still under way after {DRAIN:?} were cut off")),
+                    Err(_) => {
+                        tracing::warn!("requests still under way after {DRAIN:?} were cut off");
+                        Ok(())
+                    }
                 },
                 () = signals.next() => Ok(()),
             }
@@ -108,7 +108,17 @@ fn in_use(address: SocketAddr) -> String {
     )
 }
 
+/// Makes the data directory, for this user only: it holds private images and a key.
+fn make_data(data: &Path) -> Result<()> {
+    if data.exists() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.with_context(|| format!("making the data directory {}", data.display()))
+}
+
 async fn open_store(data: &Path) -> Result<DiskStore> {
+    make_data(data)?;
     let data = data.to_owned();
     let options = Options { progress: Some(crate::commands::bar::rebuild()), ..Default::default() };
     let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
@@ -151,6 +161,11 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
         println!("  address   {address}");
     }
     println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
+    if !http.ip().is_loopback() {
+        println!(
+            "  note      whoever reaches {http} can pull every image here, unpublished ones too; pushes only from here"
+        );
+    }
     println!("Next: docker push {host}/hello:1, then `cidery publish{data}` to make it public.");
 }
 

@@ -116,7 +116,15 @@ fn bootstrap(values: Vec<String>) -> Result<Bootstrap> {
 
 fn read(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+    parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+}
+
+/// The parser shows the line and a caret, over several lines; an error here is one line.
+fn parse(text: &str) -> Result<File> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
+    })
 }
 
 fn home() -> Option<PathBuf> {
@@ -172,7 +180,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_words_are_refused() {
-        assert!(toml::from_str::<File>("htttp = \"127.0.0.1:1\"").is_err());
+        let error = parse("mdns = \"on\"\nhtttp = \"127.0.0.1:1\"").err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.starts_with("line 2: ") && !text.contains('\n')));
         assert!(bootstrap(vec!["defualt".into()]).is_err());
         assert!(bootstrap(vec!["none".into(), "/ip4/1.1.1.1".into()]).is_err());
     }

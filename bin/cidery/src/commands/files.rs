@@ -59,9 +59,14 @@ impl Destination {
             Self::File { temporary, path } => {
                 temporary.write_all(bytes).with_context(|| format!("writing {}", path.display()))
             }
-            Self::Directory { pipe, path, .. } => match pipe {
-                Some(pipe) => pipe.write_all(bytes).with_context(|| format!("unpacking to {}", path.display())),
-                None => Ok(()),
+            // A closed pipe means that unpacking failed: `finish` says why.
+            Self::Directory { pipe, .. } => match pipe.as_mut().map(|pipe| pipe.write_all(bytes)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    *pipe = None;
+                    Ok(())
+                }
+                Some(Err(error)) => Err(error).context("unpacking"),
+                Some(Ok(())) | None => Ok(()),
             },
         }
     }
