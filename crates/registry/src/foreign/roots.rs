@@ -17,9 +17,9 @@ struct Key {
 pub struct Roots {
     network: Arc<dyn Network>,
     open: Mutex<HashMap<Key, Arc<ForeignRoot>>>,
-    /// What each scope may see has a cache of its own.
+    /// What the owner read. The public's sessions have none: what peers may see can be made private
+    /// again, so the store is asked each time.
     owner: Arc<NodeCache>,
-    public: Arc<NodeCache>,
     verdicts: Arc<Verdicts>,
     config: Config,
 }
@@ -27,8 +27,8 @@ pub struct Roots {
 impl Roots {
     /// With nothing open.
     pub fn new(network: Arc<dyn Network>, verdicts: Arc<Verdicts>, config: &Config) -> Self {
-        let cache = || Arc::new(NodeCache::new(config.node_cache / 2));
-        Self { network, open: Mutex::default(), owner: cache(), public: cache(), verdicts, config: config.clone() }
+        let owner = Arc::new(NodeCache::new(config.node_cache));
+        Self { network, open: Mutex::default(), owner, verdicts, config: config.clone() }
     }
 
     /// The session for what a name stands for.
@@ -47,12 +47,12 @@ impl Roots {
             oldest.and_then(|key| open.remove(&key));
         }
         let cache = match scope {
-            Scope::Owner => &self.owner,
-            Scope::Public => &self.public,
+            Scope::Owner => self.owner.clone(),
+            Scope::Public => Arc::new(NodeCache::none()),
         };
         let spec = SessionSpec { root: key.root, hints: resolved.hints.clone(), scope };
         let session = self.network.session(spec);
-        let (cache, verdicts) = (cache.clone(), self.verdicts.clone());
+        let verdicts = self.verdicts.clone();
         let root = ForeignRoot::new(session, key.root, &key.path, resolved.hints, cache, verdicts, &self.config);
         let root = Arc::new(root);
         open.insert(key, root.clone());

@@ -72,6 +72,11 @@ impl NodeCache {
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::new() }
     }
 
+    /// A cache that keeps nothing, for readers whose permission may end at any time.
+    pub fn none() -> Self {
+        Self::new(0)
+    }
+
     /// Forgets everything, for when its readers may not see any more what they saw before.
     pub fn clear(&self) {
         for shard in &self.shards {
@@ -204,5 +209,12 @@ mod tests {
         let leaf = Block::raw(vec![1; 100 << 10]);
         cache.insert_node(leaf.cid(), leaf.data());
         assert_eq!((cache.node(leaf.cid()), cache.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn none_keeps_nothing() {
+        let (cache, empty) = (NodeCache::none(), Block::raw(Vec::new()));
+        cache.insert_node(empty.cid(), empty.data());
+        assert_eq!((cache.node(empty.cid()), cache.bytes()), (None, 0));
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     support::{MIB, Node, noise, sha256},
 };
 use axum::http::{Method, StatusCode};
-use cidery_core::{Scope, memory::MemoryStore};
+use cidery_core::{Namespace, Scope, memory::MemoryStore};
 use cidery_registry::Config;
 use futures::StreamExt;
 use http_body_util::BodyExt;
@@ -190,6 +190,33 @@ async fn nobody_reads_private_blobs_through_a_tree_of_his_own() {
     elsewhere.is_error(404, "BLOB_UNKNOWN");
     // The owner may: it is his.
     assert!(node.get(&path).await.body == secret);
+}
+
+#[tokio::test]
+async fn what_is_private_again_is_nobody_elses_any_more() {
+    let layer = noise(9, 2 * MIB);
+    let node = Node::new().await;
+    let digest = node.push_image("app", "1", &[&layer, b"small"]).await;
+    let root = node.publish();
+    let name = format!("/v2/{root}/app");
+    let paths = [
+        format!("{name}/manifests/1"),
+        format!("{name}/manifests/{digest}"),
+        format!("{name}/blobs/{}", sha256(&layer)),
+        format!("{name}/blobs/{}", sha256(b"small")),
+        format!("{name}/tags/list"),
+    ];
+    for (public, status) in [(true, StatusCode::OK), (false, StatusCode::NOT_FOUND)] {
+        for path in &paths {
+            for method in [Method::GET, Method::HEAD] {
+                let call = node.request(method, path).header("host", "192.0.2.1").from("192.0.2.7:1");
+                assert_eq!(call.send().await.status, status, "{path}, public: {public}");
+            }
+            // The owner reads his own either way.
+            assert_eq!(node.get(path).await.status, StatusCode::OK, "{path}");
+        }
+        cidery_core::RootStore::unpublish(&node.store, &Namespace::local()).unwrap();
+    }
 }
 
 #[tokio::test]
