@@ -57,6 +57,13 @@ pub fn check_headers(caller: Caller, uri: &Uri, headers: &HeaderMap, allowed: &[
             return denied("requests of web pages from elsewhere are refused (Origin)".into());
         }
     }
+    // Images and the like, which a page loads without an Origin. Only browsers send this: `none` is the
+    // person at the address bar.
+    if let Some(site) = headers.get("sec-fetch-site")
+        && !matches!(site.as_bytes(), b"same-origin" | b"none")
+    {
+        return denied("requests of web pages from elsewhere are refused (Sec-Fetch-Site)".into());
+    }
     if caller.loopback
         && let Some(name) = headers.keys().map(header::HeaderName::as_str).find(|name| is_forwarding(name))
     {
@@ -136,6 +143,13 @@ mod tests {
             ("x-real-ip", "1.2.3.4"),
         ] {
             assert!(!check(LOOPBACK, "localhost:5000", &[(name, value)]), "{name}");
+        }
+        for site in ["cross-site", "same-site", "", "something-new"] {
+            assert!(!check(LOOPBACK, "localhost:5000", &[("sec-fetch-site", site)]), "{site}");
+            assert!(!check(ELSEWHERE, "192.0.2.1", &[("sec-fetch-site", site)]), "{site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert!(check(LOOPBACK, "localhost:5000", &[("sec-fetch-site", site)]), "{site}");
         }
         assert!(check(LOOPBACK, "localhost:5000", &[("origin", "http://localhost:5000")]));
         assert!(check(ELSEWHERE, "192.0.2.1", &[("x-forwarded-for", "1.2.3.4")]));

@@ -47,6 +47,8 @@ async fn loopback_is_not_trusted_blindly() {
         ("host", "192.0.2.1"),
         ("origin", "https://evil.example"),
         ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
         ("forwarded", "for=192.0.2.7"),
         ("x-forwarded-for", "192.0.2.7"),
         ("x-forwarded-proto", "https"),
