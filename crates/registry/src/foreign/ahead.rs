@@ -40,10 +40,20 @@ struct Inner {
     linger: Duration,
     /// Over all images of this root.
     permits: Semaphore,
-    images: Mutex<VecDeque<Image>>,
+    images: Mutex<Images>,
+}
+
+#[derive(Default)]
+struct Images {
+    known: VecDeque<Image>,
+    /// The id of the next one.
+    next: u64,
 }
 
 struct Image {
+    /// An image that was forgotten and seen again is another one: those who held the first must not
+    /// count in the second.
+    id: u64,
     repository: RepositoryName,
     manifest: Digest,
     blobs: Vec<Digest>,
@@ -76,6 +86,8 @@ impl Ahead {
     pub fn saw(&self, repository: &RepositoryName, manifest: &Manifest) {
         let Some(parsed) = Parsed::stored(manifest).filter(|parsed| parsed.manifests.is_empty()) else { return };
         let mut images = self.0.images.lock();
+        let images = &mut *images;
+        let (images, next) = (&mut images.known, &mut images.next);
         if images.iter().any(|image| image.manifest == manifest.digest && image.repository == *repository) {
             return;
         }
@@ -88,7 +100,9 @@ impl Ahead {
         let mut blobs: Vec<_> = parsed.required_blobs().take(BLOBS).map(|blob| blob.digest.clone()).collect();
         let mut seen = HashSet::new();
         blobs.retain(|digest| seen.insert(digest.clone()));
+        *next += 1;
         images.push_back(Image {
+            id: *next,
             repository: repository.clone(),
             manifest: manifest.digest.clone(),
             blobs,
@@ -103,8 +117,8 @@ impl Ahead {
     /// A client streams all of a blob: what goes with it will be wanted next. Drop the result when
     /// the stream ends, after telling it how.
     pub fn streaming(&self, repository: &RepositoryName, digest: &Digest) -> Client {
-        let mut manifests = Vec::new();
-        for image in self.0.images.lock().iter_mut() {
+        let mut images = Vec::new();
+        for image in self.0.images.lock().known.iter_mut() {
             if image.repository == *repository && image.blobs.contains(digest) {
                 image.clients += 1;
                 image.visit += 1;
@@ -115,28 +129,27 @@ impl Ahead {
                 }
                 image.taken.insert(digest.clone());
                 if begin {
-                    let work = fetch(self.0.clone(), image.repository.clone(), image.manifest.clone());
+                    let work = fetch(self.0.clone(), image.repository.clone(), image.id);
                     image.task = Some(tokio::spawn(work).abort_handle());
                 }
-                manifests.push(image.manifest.clone());
+                images.push(image.id);
             }
         }
-        Client { inner: self.0.clone(), repository: repository.clone(), digest: digest.clone(), manifests }
+        Client { inner: self.0.clone(), digest: digest.clone(), images }
     }
 }
 
 /// One client's whole-blob stream.
 pub struct Client {
     inner: Arc<Inner>,
-    repository: RepositoryName,
     digest: Digest,
-    manifests: Vec<Digest>,
+    images: Vec<u64>,
 }
 
 impl Fate for Client {
     fn ended(&mut self, whole: bool) {
-        for manifest in &self.manifests {
-            self.inner.with(&self.repository, manifest, |image| {
+        for id in self.images.iter().copied() {
+            self.inner.with(id, |image| {
                 image.clients -= 1;
                 if whole {
                     image.complete.insert(self.digest.clone());
@@ -149,13 +162,12 @@ impl Fate for Client {
                     task.abort();
                     return;
                 }
-                let (inner, repository, visit) = (self.inner.clone(), image.repository.clone(), image.visit);
-                let manifest = manifest.clone();
+                let (inner, visit) = (self.inner.clone(), image.visit);
                 // Without a runtime nothing is being fetched either.
                 let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
                 runtime.spawn(async move {
                     tokio::time::sleep(inner.linger).await;
-                    inner.with(&repository, &manifest, |image| {
+                    inner.with(id, |image| {
                         if image.clients == 0 && image.visit == visit {
                             task.abort();
                         }
@@ -167,13 +179,13 @@ impl Fate for Client {
 }
 
 impl Inner {
-    fn with<T>(&self, repository: &RepositoryName, manifest: &Digest, look: impl FnOnce(&mut Image) -> T) -> Option<T> {
-        let mut images = self.images.lock();
-        images.iter_mut().find(|image| image.manifest == *manifest && image.repository == *repository).map(look)
+    /// `None` for one that was forgotten.
+    fn with<T>(&self, id: u64, look: impl FnOnce(&mut Image) -> T) -> Option<T> {
+        self.images.lock().known.iter_mut().find(|image| image.id == id).map(look)
     }
 
-    fn next(&self, repository: &RepositoryName, manifest: &Digest) -> Option<Digest> {
-        self.with(repository, manifest, |image| {
+    fn next(&self, id: u64) -> Option<Digest> {
+        self.with(id, |image| {
             let next = image.blobs.iter().find(|digest| !image.taken.contains(*digest)).cloned()?;
             image.taken.insert(next.clone());
             Some(next)
@@ -197,15 +209,15 @@ impl Inner {
     }
 }
 
-async fn fetch(inner: Arc<Inner>, repository: RepositoryName, manifest: Digest) {
-    let next = || inner.next(&repository, &manifest);
+async fn fetch(inner: Arc<Inner>, repository: RepositoryName, id: u64) {
+    let next = || inner.next(id);
     futures::stream::iter(std::iter::from_fn(next))
         .for_each_concurrent(inner.streams, |digest| {
-            let (inner, repository, manifest) = (&inner, &repository, &manifest);
+            let (inner, repository) = (&inner, &repository);
             async move {
                 match inner.blob(repository, &digest).await {
                     Ok(()) => {
-                        inner.with(repository, manifest, |image| image.complete.insert(digest));
+                        inner.with(id, |image| image.complete.insert(digest));
                     }
                     // Whoever wants it will ask again and be told.
                     Err(error) => tracing::debug!(%digest, %error, "a blob could not be fetched ahead"),
@@ -213,4 +225,54 @@ async fn fetch(inner: Arc<Inner>, repository: RepositoryName, manifest: Digest) 
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{NodeCache, manifest::media_type};
+    use bytes::Bytes;
+    use cidery_core::{Block, memory::MemoryStore, ports::LocalFetcher};
+    use sha2::{Digest as _, Sha256};
+
+    fn image(n: usize) -> (Manifest, Digest) {
+        let blob = Digest::sha256(&Sha256::digest(n.to_be_bytes()).into());
+        let descriptor = serde_json::json!({ "mediaType": "application/x", "digest": blob, "size": 1 });
+        let body = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": descriptor, "layers": [],
+        });
+        let bytes = Bytes::from(body.to_string());
+        let digest = Digest::sha256(&Sha256::digest(&bytes).into());
+        (Manifest { digest, media_type: media_type::OCI_MANIFEST.into(), bytes }, blob)
+    }
+
+    #[tokio::test]
+    async fn a_client_of_a_forgotten_image_does_not_count_in_its_successor() {
+        let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(Arc::new(MemoryStore::new())));
+        let root = *Block::raw(&b"x"[..]).cid();
+        let snapshot = Snapshot::foreign(fetcher.clone(), root, &[], Arc::new(NodeCache::none()));
+        let ahead = Ahead::new(snapshot, fetcher, Arc::default(), &Config::default());
+        let name: RepositoryName = "app".parse().unwrap();
+        // All of them busy: the first is the one that goes.
+        let mut clients = Vec::new();
+        for n in 0..=IMAGES {
+            let (manifest, blob) = image(n);
+            ahead.saw(&name, &manifest);
+            clients.push(ahead.streaming(&name, &blob));
+        }
+        let (manifest, blob) = image(0);
+        ahead.saw(&name, &manifest);
+        let mut second = ahead.streaming(&name, &blob);
+        let count = || {
+            let images = ahead.0.images.lock();
+            images.known.iter().find(|image| image.manifest == manifest.digest).map(|image| image.clients)
+        };
+        assert_eq!(count(), Some(1));
+        for mut client in clients {
+            client.ended(true);
+        }
+        assert_eq!(count(), Some(1));
+        second.ended(true);
+        assert_eq!(count(), Some(0));
+    }
 }
