@@ -1,7 +1,7 @@
 //! The two small files at the top of a data directory: `format` says what it is, `lock` who has it.
 
 use crate::{
-    disk::{Disk, try_lock},
+    disk::{Disk, try_lock, unlock},
     options::OpenError,
 };
 use cidery_core::StoreError;
@@ -67,8 +67,18 @@ pub(crate) fn create(disk: &dyn Disk) -> Result<u64, StoreError> {
     Ok(id)
 }
 
-/// Takes the directory for this process until the file is dropped.
-pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
+/// A directory that is this process's until this is dropped.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a child that another thread is starting right now.
+        unlock(&self.0);
+    }
+}
+
+/// Takes the directory for this process.
+pub(crate) fn lock(directory: &Path) -> Result<Lock, OpenError> {
     let failed = |error| StoreError::io(format!("locking {}", directory.display()), error);
     fs::create_dir_all(directory).map_err(failed)?;
     let path = directory.join(LOCK);
@@ -82,5 +92,21 @@ pub(crate) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(file)
+    Ok(Lock(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_child_still_shares_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock(dir.path()).unwrap();
+        let shared = held.0.try_clone().unwrap();
+        assert!(matches!(lock(dir.path()), Err(OpenError::Locked { .. })));
+        drop(held);
+        lock(dir.path()).unwrap();
+        drop(shared);
+    }
 }

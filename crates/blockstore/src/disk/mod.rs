@@ -9,7 +9,7 @@ mod real;
 mod sys;
 
 pub(crate) use real::RealDisk;
-pub(crate) use sys::try_lock;
+pub(crate) use sys::{try_lock, unlock};
 
 /// A directory with files in it; names are relative, with at most one `/`.
 pub(crate) trait Disk: Send + Sync {

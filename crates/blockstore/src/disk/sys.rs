@@ -37,6 +37,12 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
+/// Gives a lock up, also where a process that is being started still shares the file.
+pub(crate) fn unlock(file: &File) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+}
+
 /// Bytes that an ordinary user can still write where `path` is.
 pub(super) fn free(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;

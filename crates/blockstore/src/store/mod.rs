@@ -11,7 +11,7 @@ use crate::{
     buffers::Buffers,
     commit::Group,
     disk::{Disk, RealDisk},
-    format,
+    format::{self, Lock},
     index::{IndexHome, SledHome},
     journal::{Journal, State},
     marks::Marks,
@@ -25,7 +25,6 @@ use parking_lot::{Mutex, RwLock};
 use round::{Op, Outcome};
 use std::{
     collections::{BTreeMap, HashSet},
-    fs::File,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -123,7 +122,7 @@ struct Handle {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: the directory is ours until then.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl DiskStore {
@@ -144,7 +143,7 @@ impl DiskStore {
         Self::assemble(parts, Some(lock))
     }
 
-    pub(crate) fn assemble(parts: Parts, lock: Option<File>) -> Result<Self, OpenError> {
+    pub(crate) fn assemble(parts: Parts, lock: Option<Lock>) -> Result<Self, OpenError> {
         let (inner, writeback) = Inner::open(parts)?;
         let inner = Arc::new(inner);
         let (marks, checkpoints) = (inner.clone(), inner.clone());
