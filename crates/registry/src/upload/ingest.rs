@@ -1,6 +1,6 @@
 //! From a request's body into an upload's engine, and from there into a blob.
 
-use super::{Offset, Upload, UploadError, Uploads, engine::Engine, engine::Work, record};
+use super::{Offset, Upload, UploadError, Uploads, engine::Work, save::SAVE_EVERY};
 use crate::{
     hash::Hasher,
     tree::{Blob, TreeError},
@@ -15,9 +15,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// What is hashed and stored at once. Two of them are in memory: one fills while one is worked on.
 const BATCH: usize = 512 << 10;
-
-/// Within one request, the state is saved whenever so much was added.
-const SAVE_EVERY: u64 = 256 << 20;
 
 /// What came of a wait for more of a body.
 enum More {
@@ -48,15 +45,13 @@ impl Uploads {
         let engine = work.wake(&self.blocks).await?;
         let mut taking = tokio::spawn(async move { Ok::<_, UploadError>(engine) });
         let mut saving: Option<JoinHandle<Result<(), StoreError>>> = None;
-        let mut save_at = received + SAVE_EVERY;
         let (engine, cut) = loop {
             let more = self.more(&mut body).await;
             let engine = taking.await??;
             upload.received.store(engine.written(), Ordering::Release);
             upload.touch();
             *work = Work::Dormant(engine.saved.clone());
-            if engine.written() >= save_at && saving.as_ref().is_none_or(JoinHandle::is_finished) {
-                save_at = engine.written() + SAVE_EVERY;
+            if upload.unsaved(&engine) >= SAVE_EVERY && saving.as_ref().is_none_or(JoinHandle::is_finished) {
                 saving = Some(self.store_record(upload, &engine));
             }
             match more {
@@ -94,25 +89,6 @@ impl Uploads {
             }
         }
         if batch.is_empty() { More::End } else { More::Batch(batch) }
-    }
-
-    /// Makes what a restart would know as new as the upload itself, as far as whole leaves go.
-    pub(super) async fn save(&self, upload: &Upload, work: &mut Work) -> Result<(), UploadError> {
-        if let Work::Active(engine) = work
-            && engine.boundary() > upload.saved.load(Ordering::Acquire)
-        {
-            // Not across the wait: a writer can be sent to another thread, but not be shared with one.
-            let saving = self.store_record(upload, engine);
-            saving.await??;
-        }
-        Ok(())
-    }
-
-    fn store_record(&self, upload: &Upload, engine: &Engine) -> JoinHandle<Result<(), StoreError>> {
-        upload.saved.store(engine.boundary(), Ordering::Release);
-        let record = record::write(upload, engine);
-        let roots = self.roots.clone();
-        spawn_blocking(move || roots.save_upload(&record))
     }
 
     /// Ends the upload in a blob, or, where the digest is wrong, in nothing.

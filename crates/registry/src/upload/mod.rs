@@ -6,13 +6,13 @@
 //! ```
 //!
 //! There is no temporary copy: leaves go into the store as they fill. An upload that was cut off keeps
-//! what arrived. One that was saved survives a restart at its last leaf boundary; it is saved at the
-//! end of every request that wrote a leaf, and now and then in between. Its sha256 is computed again
-//! from the stored leaves when it is touched again.
+//! what arrived. One that was saved survives a restart at the leaf boundary it then had ([`save`]
+//! says when that is). Its sha256 is computed again from the stored leaves when it is touched again.
 
 mod engine;
 mod ingest;
 mod record;
+mod save;
 
 use crate::{config::Config, tree::Blob, tree::TreeError};
 use axum::body::Body;
@@ -226,7 +226,7 @@ impl Uploads {
             let taken = this.ingest(&upload, &mut work, offset, body).await;
             upload.settle(&work);
             // Also what arrived before a connection broke.
-            this.save(&upload, &mut work).await?;
+            this.save(&upload, &mut work, save::SAVE_EVERY).await?;
             taken.map(|()| upload.received())
         })
         .await?

@@ -3,7 +3,7 @@
 use crate::{
     network::Forbidden,
     store::Disk,
-    support::{MIB, Node, noise, sha256},
+    support::{MIB, Node, noise, sha256, until},
 };
 use axum::{
     body::Body,
@@ -128,6 +128,7 @@ async fn an_upload_survives_a_restart_at_its_last_leaf() {
         let answer = node.request(Method::PATCH, &location).body(chunk.to_vec()).send().await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
     }
+    node.registry.save_uploads().await;
     drop(node);
     let node = reopen(&disk).await;
     let status = node.get(&location).await;
@@ -143,12 +144,60 @@ async fn an_upload_survives_a_restart_at_its_last_leaf() {
 }
 
 #[tokio::test]
+async fn an_upload_in_many_chunks_is_saved_now_and_then() {
+    let disk = Disk::new();
+    let (chunk, chunks) = (noise(13, MIB), 150);
+    let node = reopen(&disk).await;
+    let location = node.start("app").await;
+    for _ in 0..chunks {
+        let answer = node.request(Method::PATCH, &location).body(chunk.clone()).send().await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED);
+    }
+    let saves = disk.saves.load(SeqCst);
+    assert!((1..=4).contains(&saves), "{saves} records for {chunks} chunks");
+    // Without an orderly end it is not far behind.
+    drop(node);
+    let range = reopen(&disk).await.get(&location).await.header("range").to_owned();
+    let kept = range.strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
+    assert!(kept > (chunks - 65) * MIB && kept.is_multiple_of(MIB), "{kept}");
+}
+
+#[tokio::test]
+async fn a_long_patch_is_saved_now_and_then() {
+    let disk = Disk::new();
+    let node = reopen(&disk).await;
+    let location = node.start("app").await;
+    let chunk = Bytes::from(noise(14, MIB));
+    let body = Body::from_stream(futures::stream::iter(vec![chunk; 150].into_iter().map(Ok::<_, io::Error>)));
+    let answer = node.request(Method::PATCH, &location).body(body).send().await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    assert!((1..=3).contains(&disk.saves.load(SeqCst)));
+}
+
+#[tokio::test]
+async fn an_idle_upload_is_saved_to_its_last_leaf() {
+    let disk = Disk::new();
+    let config = Config { session_idle: Duration::from_millis(100), ..Config::default() };
+    let (blocks, roots) = (Arc::new(disk.clone()), Arc::new(disk.clone()));
+    let registry = Registry::open(config, blocks, roots, Arc::new(Forbidden)).await.unwrap();
+    let node = Node { store: disk.memory.clone(), registry };
+    let (data, location) = (noise(15, 3 * MIB + 9), node.start("app").await);
+    node.request(Method::PATCH, &location).body(data.clone()).send().await;
+    assert_eq!(disk.saves.load(SeqCst), 0);
+    until("its record", || !disk.uploads().unwrap().is_empty()).await;
+    drop(node);
+    finish(&reopen(&disk).await, &location, &data, 3 * MIB).await;
+    assert_eq!(disk.saves.load(SeqCst), 1, "once, and not again while nothing comes");
+}
+
+#[tokio::test]
 async fn an_upload_of_many_leaves_is_hashed_again_in_order() {
     let disk = Disk::new();
     let data = noise(6, 9 * MIB);
     let node = reopen(&disk).await;
     let location = node.start("app").await;
     node.request(Method::PATCH, &location).body(data[..8 * MIB].to_vec()).send().await;
+    node.registry.save_uploads().await;
     drop(node);
     finish(&reopen(&disk).await, &location, &data, 8 * MIB).await;
 }
@@ -159,6 +208,7 @@ async fn idle_uploads_expire() {
     let node = reopen(&disk).await;
     let location = node.start("app").await;
     node.request(Method::PATCH, &location).body(noise(7, 2 * MIB)).send().await;
+    node.registry.save_uploads().await;
     assert_eq!(disk.uploads().unwrap().len(), 1);
     drop(node);
     let config = Config { upload_expiry: Duration::ZERO, ..Config::default() };

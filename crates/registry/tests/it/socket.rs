@@ -5,7 +5,7 @@ use crate::{
     network::Fault,
     support::{MIB, Node, image, noise, sha256},
 };
-use cidery_core::{Blockstore, dag};
+use cidery_core::{Blockstore, RootStore, dag};
 use cidery_registry::{Config, Registry};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
@@ -198,6 +198,22 @@ async fn connections_are_bounded() {
     open.pop();
     third.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn stopping_saves_uploads() {
+    let node = Node::new().await;
+    let server = serve(&node.registry).await;
+    let (data, location) = (noise(5, 2 * MIB), node.start("app").await);
+    let head = request("PATCH", &location, &format!("Content-Length: {}\r\n", data.len()));
+    let mut stream = send(server.address, &head).await;
+    stream.write_all(&data).await.unwrap();
+    let (bytes, _) = rest(&mut stream).await;
+    assert!(bytes.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&bytes));
+    assert_eq!(node.store.uploads().unwrap(), []);
+    server.stop.send(()).unwrap();
+    server.done.await.unwrap().unwrap();
+    assert_eq!(node.store.uploads().unwrap().len(), 1);
 }
 
 #[tokio::test]

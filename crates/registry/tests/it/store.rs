@@ -18,12 +18,15 @@ pub struct Disk {
     pub room: Arc<AtomicUsize>,
     /// Writers that were taken.
     pub writers: Arc<AtomicUsize>,
+    /// Records of uploads that were written.
+    pub saves: Arc<AtomicUsize>,
 }
 
 impl Disk {
     pub fn new() -> Self {
         let count = || Arc::new(AtomicUsize::new(0));
-        let disk = Self { memory: MemoryStore::new(), full: Arc::default(), room: count(), writers: count() };
+        let (room, writers, saves) = (count(), count(), count());
+        let disk = Self { memory: MemoryStore::new(), full: Arc::default(), room, writers, saves };
         disk.room.store(usize::MAX / 2, SeqCst);
         disk
     }
@@ -106,6 +109,7 @@ impl RootStore for Disk {
     }
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
         self.room()?;
+        self.saves.fetch_add(1, SeqCst);
         self.memory.save_upload(upload)
     }
     fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
