@@ -18,7 +18,8 @@ pub struct Config {
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
     pub upload_expiry: Duration,
-    /// Uploads that may be open at once; each holds up to about 1 MiB while it is idle.
+    /// Uploads that may be open at once; each holds up to about 1 MiB while it is idle. Beyond it,
+    /// those that were interrupted go before a new one is refused.
     pub max_uploads: usize,
     /// Connections that are served at once; further ones wait to be accepted.
     pub max_connections: usize,

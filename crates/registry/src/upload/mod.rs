@@ -38,6 +38,13 @@ use tokio::{
 /// is still being stored when its client comes back.
 const HANDOVER: Duration = Duration::from_secs(1);
 
+/// Where there are too many uploads, one that has nothing yet is given up after this. Clients send the
+/// first bytes at once.
+const EMPTY_IDLE: Duration = Duration::from_secs(10);
+
+/// Where there are too many uploads, and none is empty, one that has something is given up after this.
+const BEGUN_IDLE: Duration = Duration::from_secs(600);
+
 /// Why an upload did not go on.
 #[derive(Debug, Error)]
 pub enum UploadError {
@@ -138,6 +145,16 @@ impl Upload {
         self.touched.lock().elapsed().unwrap_or_default()
     }
 
+    fn is_empty(&self) -> bool {
+        self.received() == 0
+    }
+
+    /// Whether its client has probably gone: pushes that were interrupted must not keep others out
+    /// for as long as they could be resumed.
+    fn is_given_up(&self) -> bool {
+        self.idle() >= if self.is_empty() { EMPTY_IDLE } else { BEGUN_IDLE }
+    }
+
     async fn lock(&self) -> Result<OwnedMutexGuard<Work>, UploadError> {
         self.touch();
         let work = tokio::time::timeout(HANDOVER, self.work.clone().lock_owned()).await;
@@ -190,7 +207,7 @@ impl Uploads {
     /// Opens one.
     pub fn start(&self, namespace: &Namespace, repository: &RepositoryName) -> Result<Arc<Upload>, UploadError> {
         let mut open = self.open.lock();
-        if open.len() >= self.limit {
+        if open.len() >= self.limit && !self.make_room(&mut open) {
             return Err(UploadError::TooMany(self.limit));
         }
         let upload = Arc::new(Upload {
@@ -317,8 +334,29 @@ impl Uploads {
         }
     }
 
+    /// Cancels the upload that is least likely to go on; `false` if all may.
+    fn make_room(&self, open: &mut HashMap<String, Arc<Upload>>) -> bool {
+        let mut given_up: Vec<_> = open.values().filter(|upload| upload.is_given_up()).cloned().collect();
+        given_up.sort_by_key(|upload| (!upload.is_empty(), std::cmp::Reverse(upload.idle())));
+        for upload in given_up {
+            // One that is being written to is not given up.
+            if let Ok(mut work) = upload.work.try_lock() {
+                tracing::info!(id = upload.id, "an idle upload was cancelled to make room for another");
+                *work = Work::Ended;
+                open.remove(&upload.id);
+                self.drop_record(&upload);
+                return true;
+            }
+        }
+        false
+    }
+
     fn forget(&self, upload: &Upload) {
         self.open.lock().remove(&upload.id);
+        self.drop_record(upload);
+    }
+
+    fn drop_record(&self, upload: &Upload) {
         if upload.saved.load(Ordering::Acquire) > 0 {
             let (roots, id) = (self.roots.clone(), upload.id.clone());
             // Nobody waits for it: after a crash the record is only one more upload to expire.
@@ -330,3 +368,6 @@ impl Uploads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
