@@ -3,6 +3,7 @@
 //! Every answer passes through [`dispatch`], so every answer has the API's version and a request id,
 //! and every refusal, a panic included, is OCI error JSON.
 
+mod deadline;
 mod fault;
 mod guard;
 mod handlers;

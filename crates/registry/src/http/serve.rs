@@ -1,7 +1,7 @@
-//! The listener: HTTP/1.1 over TCP, with bounded connections, heads that must come in time, and an
-//! orderly end.
+//! The listener: HTTP/1.1 over TCP, with bounded connections, heads that must come in time,
+//! answers that must be taken in time, and an orderly end.
 
-use super::router;
+use super::{deadline::WriteDeadline, router};
 use crate::registry::Inner;
 use axum::extract::ConnectInfo;
 use hyper::{body::Incoming, server::conn::http1};
@@ -19,10 +19,19 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long accepting rests when there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a client may keep a connection waiting.
+#[derive(Clone, Copy)]
+struct Times {
+    /// Until a request's head is here.
+    header: Duration,
+    /// Without taking a byte of what is sent.
+    stall: Duration,
+}
+
 /// Serves until `shutdown`, then gives open requests a moment to finish.
 pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(registry.config.max_connections));
-    let header_timeout = registry.config.header_timeout;
+    let times = Times { header: registry.config.header_timeout, stall: registry.config.stall_timeout };
     let app = router(registry);
     // Closed when the last connection is gone; its value turns true when they are to stop.
     let (stop, stopping) = watch::channel(false);
@@ -40,7 +49,7 @@ pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl F
             Ok(((stream, peer), permit)) => {
                 let (app, stopping) = (app.clone(), stopping.clone());
                 tokio::spawn(async move {
-                    connection(app, stream, ConnectInfo(peer), header_timeout, stopping).await;
+                    connection(app, stream, ConnectInfo(peer), times, stopping).await;
                     drop(permit);
                 });
             }
@@ -64,7 +73,7 @@ async fn connection(
     app: axum::Router,
     stream: TcpStream,
     peer: ConnectInfo<std::net::SocketAddr>,
-    header_timeout: Duration,
+    times: Times,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Small answers would wait for the acknowledgement of the ones before.
@@ -77,8 +86,8 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .header_read_timeout(times.header)
+        .serve_connection(WriteDeadline::new(TokioIo::new(stream), times.stall), service);
     let mut connection = pin!(connection);
     let mut told = false;
     loop {

@@ -166,6 +166,18 @@ async fn a_client_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_holds_no_connection() {
+    let config = Config { stall_timeout: Duration::from_millis(200), max_connections: 1, ..Config::default() };
+    let node = Node::with(config).await;
+    let digest = node.push_blob("app", &noise(4, 24 * MIB)).await;
+    let server = serve(&node.registry).await;
+    let _deaf = send(server.address, &request("GET", &format!("/v2/app/blobs/{digest}"), "")).await;
+    let mut next = send(server.address, &request("GET", "/v2/", "")).await;
+    let (bytes, _) = tokio::time::timeout(Duration::from_secs(20), rest(&mut next)).await.expect("its turn came");
+    assert!(bytes.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn an_oversized_manifest_is_answered_not_reset() {
     let node = Node::new().await;
     let server = serve(&node.registry).await;
