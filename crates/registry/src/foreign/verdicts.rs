@@ -1,12 +1,27 @@
 //! Whether a file holds the digest that a tree links it by: computed once, then remembered.
+//!
+//! A blob that turns out wrong is refused from then on, for as long as the process lives, and
+//! whatever streams it stops. Its blocks stay: a session stores each as it arrives, when nobody can
+//! know yet what the whole will be, and the store takes no block back. Each is what its CID says, so
+//! peers who ask for that CID are given it; only that it is the blob was the lie, and that is not
+//! passed on by anything here. After a restart the blob is read from those blocks, and found wrong,
+//! again: its last leaf is not served then either.
 
 use cidery_core::{Cid, Digest};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::{HashSet, VecDeque},
+    hash::Hash,
+};
 use thiserror::Error;
 
-/// Pairs that are remembered; about 3 MiB.
-const LIMIT: usize = 16_384;
+/// Good pairs that are remembered; about 3 MiB. One that is forgotten is computed again.
+const GOOD: usize = 16_384;
+
+/// Bad pairs that are remembered; about 20 MiB. A liar makes the oldest be forgotten only by sending
+/// as many blobs, each larger than a leaf, to clients of this node that ask for them.
+const BAD: usize = 1 << 18;
 
 /// A blob whose bytes are not the ones it is named by.
 #[derive(Debug, Clone, Error)]
@@ -18,33 +33,65 @@ pub struct BadBlob {
     pub cid: Cid,
 }
 
-/// What was computed of (digest, CID) pairs. The first ones are forgotten first.
+/// What was computed of (digest, CID) pairs.
 #[derive(Default)]
 pub struct Verdicts(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    good: HashMap<(Digest, Cid), bool>,
-    order: VecDeque<(Digest, Cid)>,
+    good: Recent<(Digest, Cid)>,
+    /// By the sha256 of the pair. Apart from the good ones, so that no number of those displaces one.
+    bad: Recent<[u8; 32]>,
 }
 
 impl Verdicts {
     /// `Some(true)`: the file holds it; `Some(false)`: it does not; `None`: nobody looked.
     pub fn of(&self, digest: &Digest, cid: &Cid) -> Option<bool> {
-        self.0.lock().good.get(&(digest.clone(), *cid)).copied()
+        let (key, short) = ((digest.clone(), *cid), short(digest, cid));
+        let inner = self.0.lock();
+        if inner.bad.all.contains(&short) {
+            return Some(false);
+        }
+        inner.good.all.contains(&key).then_some(true)
     }
 
     /// Remembers.
     pub fn settle(&self, digest: &Digest, cid: &Cid, good: bool) {
         let mut inner = self.0.lock();
-        let key = (digest.clone(), *cid);
-        if inner.good.insert(key.clone(), good).is_none() {
-            inner.order.push_back(key);
+        match good {
+            true => inner.good.insert((digest.clone(), *cid), GOOD),
+            false => inner.bad.insert(short(digest, cid), BAD),
         }
-        if inner.order.len() > LIMIT
-            && let Some(oldest) = inner.order.pop_front()
+    }
+}
+
+fn short(digest: &Digest, cid: &Cid) -> [u8; 32] {
+    // No digest holds a NUL, so no two pairs look the same.
+    Sha256::new().chain_update(digest.as_str()).chain_update([0]).chain_update(cid.to_bytes()).finalize().into()
+}
+
+/// A set that forgets what came first.
+struct Recent<K> {
+    all: HashSet<K>,
+    order: VecDeque<K>,
+}
+
+impl<K> Default for Recent<K> {
+    fn default() -> Self {
+        Self { all: HashSet::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Recent<K> {
+    fn insert(&mut self, key: K, limit: usize) {
+        if !self.all.insert(key.clone()) {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > limit
+            && let Some(oldest) = self.order.pop_front()
         {
-            inner.good.remove(&oldest);
+            self.all.remove(&oldest);
         }
     }
 }
@@ -55,7 +102,7 @@ mod tests {
     use cidery_core::Block;
 
     #[test]
-    fn the_oldest_are_forgotten() {
+    fn good_ones_are_forgotten_and_displace_no_bad_one() {
         let verdicts = Verdicts::default();
         let cid = *Block::raw(&b"x"[..]).cid();
         let digest = |n: usize| {
@@ -63,12 +110,23 @@ mod tests {
             hash[..8].copy_from_slice(&n.to_be_bytes());
             Digest::sha256(&hash)
         };
-        for n in 0..=LIMIT {
-            verdicts.settle(&digest(n), &cid, n % 2 == 0);
-            verdicts.settle(&digest(n), &cid, n % 2 == 0);
+        let bad = digest(usize::MAX);
+        verdicts.settle(&bad, &cid, false);
+        for n in 0..=GOOD {
+            verdicts.settle(&digest(n), &cid, true);
+            verdicts.settle(&digest(n), &cid, true);
         }
         assert_eq!(verdicts.of(&digest(0), &cid), None);
-        assert_eq!(verdicts.of(&digest(1), &cid), Some(false));
-        assert_eq!(verdicts.of(&digest(LIMIT), &cid), Some(true));
+        assert_eq!(verdicts.of(&digest(1), &cid), Some(true));
+        assert_eq!(verdicts.of(&digest(GOOD), &cid), Some(true));
+        assert_eq!(verdicts.of(&bad, &cid), Some(false));
+        assert_eq!(verdicts.of(&bad, Block::raw(&b"y"[..]).cid()), None);
+    }
+
+    #[test]
+    fn a_set_is_bounded() {
+        let mut recent = Recent::default();
+        (0..10).for_each(|n| recent.insert(n, 3));
+        assert_eq!((recent.all, recent.order), ([7, 8, 9].into(), [7, 8, 9].into()));
     }
 }

@@ -1,4 +1,7 @@
 //! A blob of somebody else's tree: streamed while it arrives, and believed only when it is whole.
+//!
+//! Once anybody read it to its end and found it wrong, no stream of it goes on, nor does one begin
+//! ([`crate::foreign::Verdicts`]).
 
 use super::{FrameBody, Sink, body::BodyError, channel};
 use crate::{
@@ -9,10 +12,11 @@ use crate::{
 };
 use bytes::Bytes;
 use cidery_core::{Digest, SHA2_256, codec};
-use cidery_unixfs::FileReader;
+use cidery_unixfs::{FileReader, FileStream};
 use std::{ops::Range, sync::Arc, time::Duration};
 
 /// What must hold of a blob before its last leaf leaves this node.
+#[derive(Clone)]
 pub struct Verify {
     /// The blob, as the tree links it.
     pub blob: Blob,
@@ -48,14 +52,15 @@ impl Verify {
     }
 }
 
-/// Streams `range` of a file through a session, `window` bytes ahead of the client. With `verify`,
+/// Streams `range` of a file through a session, `window` bytes ahead of the client. With `hash`,
 /// the range is the whole blob: its last leaf is withheld until the digest holds.
 pub fn foreign(
     file: FileReader,
     range: Range<u64>,
     window: usize,
     stall: Duration,
-    verify: Option<Verify>,
+    verify: Verify,
+    hash: bool,
 ) -> FrameBody {
     let (sink, body) = channel(range.end - range.start, stall);
     tokio::spawn(async move {
@@ -63,15 +68,14 @@ pub fn foreign(
         // Dropping the stream withdraws what it still wants.
         tokio::select! {
             () = closed.closed() => {}
-            () = produce(file, range, window, &sink, verify) => {}
+            () = produce(file.read(range, window), &sink, verify, hash) => {}
         }
     });
     body
 }
 
-async fn produce(file: FileReader, range: Range<u64>, window: usize, sink: &Sink, verify: Option<Verify>) {
-    let mut stream = file.read(range, window);
-    let mut hash = verify.as_ref().map(|verify| Background::new(Hasher::like(&verify.blob.digest)));
+async fn produce(mut stream: FileStream, sink: &Sink, verify: Verify, hash: bool) {
+    let mut hash = hash.then(|| Background::new(Hasher::like(&verify.blob.digest)));
     let mut held: Option<Bytes> = None;
     loop {
         let leaf = match stream.next().await {
@@ -79,6 +83,10 @@ async fn produce(file: FileReader, range: Range<u64>, window: usize, sink: &Sink
             Ok(None) => break,
             Err(error) => return sink.fail(error).await,
         };
+        // Somebody else may have come to its end meanwhile.
+        if let Err(bad) = verify.is_settled() {
+            return sink.fail(bad).await;
+        }
         match &mut hash {
             None => {
                 if sink.send(leaf).await.is_err() {
@@ -97,7 +105,7 @@ async fn produce(file: FileReader, range: Range<u64>, window: usize, sink: &Sink
             }
         }
     }
-    if let (Some(verify), Some(hash)) = (verify, hash) {
+    if let Some(hash) = hash {
         match hash.finish().await {
             Ok(actual) => {
                 if let Err(bad) = verify.settle(&actual) {

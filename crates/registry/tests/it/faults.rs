@@ -51,6 +51,28 @@ async fn a_blob_that_is_something_else_resets_and_is_remembered() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_blob_that_turns_out_wrong_is_not_sent_to_its_end() {
+    let (data, claimed) = (noise(5, 24 * MIB), sha256(b"what it should be"));
+    let pair = liar(&data, &claimed).await;
+    let path = format!("/v2/{}/app/blobs/{claimed}", pair.root);
+    // Nobody knows yet; its reader takes one frame and waits.
+    let part = pair.node.request(Method::GET, &path).header("range", "bytes=1-").begin().await;
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    let mut body = part.into_body().into_data_stream();
+    let mut got = futures::StreamExt::next(&mut body).await.unwrap().unwrap().len();
+    assert!(pair.node.request(Method::GET, &path).try_send().await.is_err());
+    let error = loop {
+        match futures::StreamExt::next(&mut body).await {
+            Some(Ok(frame)) => got += frame.len(),
+            Some(Err(error)) => break error,
+            None => panic!("it ended cleanly after {got} bytes"),
+        }
+    };
+    assert!(error.to_string().contains("something else"), "{error}");
+    assert!(got <= 4 * MIB, "{got}");
+}
+
+#[tokio::test]
 async fn a_small_blob_that_is_something_else_is_an_error_from_the_start() {
     let claimed = sha256(b"what it should be");
     let pair = liar(b"something small", &claimed).await;

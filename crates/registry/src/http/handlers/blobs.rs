@@ -50,13 +50,14 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         Source::Owned(..) => stream::local(file, range, config.stall_timeout),
         Source::Foreign(root) => {
             let whole = range == (0..size);
-            let mut verify = Some(verify).filter(|_| whole && !settled);
+            let mut hash = whole && !settled;
             // Nothing can be withheld of a single chunk: it is checked before the answer begins.
-            if let Some(verify) = verify.take_if(|_| size <= CHUNK as u64) {
-                check_now(&opened, file.clone(), verify).await?;
+            if hash && size <= CHUNK as u64 {
+                check_now(&opened, file.clone(), verify.clone()).await?;
+                hash = false;
             }
             let client = whole.then(|| root.ahead.streaming(&opened.named.repository, &digest));
-            stream::foreign(file, range, config.window, config.stall_timeout, verify)
+            stream::foreign(file, range, config.window, config.stall_timeout, verify, hash)
                 .with_fate(Streaming { client, root: root.clone() })
         }
     };
