@@ -4,17 +4,16 @@ use crate::{
     error::Error,
     pull,
     registry::Registry,
-    tree::{NodeCache, Snapshot, Tree},
+    tree::{Snapshot, Tree},
 };
-use cidery_core::{Digest, Namespace, Reference, RepositoryName, RootEntry, Tag};
-use std::{sync::Arc, time::SystemTime};
-use tokio::task::spawn_blocking;
+use cidery_core::{Digest, Namespace, Reference, RepositoryName, ResolveError, Tag};
+use std::time::SystemTime;
 
 /// Names that are read at once.
 const PAGE: usize = 1000;
 
-/// Roots of the past that are looked at for when a tag was pushed.
-const HISTORY: usize = 1000;
+/// Directory entries of past roots that one listing looks at, for when tags were pushed.
+const WORK: usize = 4_000_000;
 
 /// An image in a namespace of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,39 +36,70 @@ impl Registry {
     /// # Errors
     /// When a tree or the store cannot be read.
     pub async fn images(&self) -> Result<Vec<Image>, Error> {
-        let mut images = Vec::new();
+        let (mut images, mut work) = (Vec::new(), WORK);
         for (namespace, tree) in &self.inner.trees {
-            self.list(namespace, tree, &mut images).await?;
+            self.list(namespace, tree, &mut images, &mut work).await?;
         }
         Ok(images)
     }
 
-    async fn list(&self, namespace: &Namespace, tree: &Tree, images: &mut Vec<Image>) -> Result<(), Error> {
-        let history = {
-            let (roots, namespace) = (self.inner.roots.clone(), namespace.clone());
-            spawn_blocking(move || roots.history(&namespace, HISTORY)).await??
-        };
-        // One cache for all roots of the past: they share nearly all of their nodes.
-        let mut past = Past { history, snapshots: Vec::new(), cache: Arc::default(), local: self.inner.local.clone() };
+    /// The names of the images of an owned namespace, `repository:tag` in order, at most `limit`.
+    /// Reads no manifest and no history.
+    ///
+    /// # Errors
+    /// When this node does not own the namespace, or its tree cannot be read.
+    pub async fn image_names(&self, namespace: &Namespace, limit: usize) -> Result<Vec<String>, Error> {
+        let tree = self.tree(namespace).ok_or_else(|| {
+            let (name, detail) = (namespace.to_string(), "it is not a namespace of this node".into());
+            ResolveError::NotFound { name, detail }
+        })?;
         let snapshot = tree.snapshot();
-        let mut after: Option<RepositoryName> = None;
-        loop {
-            let page = snapshot.repositories(after.as_ref().map(RepositoryName::as_str), PAGE).await?;
-            let Some(last) = page.last().cloned() else { return Ok(()) };
+        let (mut names, mut after) = (Vec::new(), None::<RepositoryName>);
+        while names.len() < limit {
+            let page = snapshot.repositories(after.as_ref().map(RepositoryName::as_str), PAGE.min(limit)).await?;
+            let Some(last) = page.last().cloned() else { break };
             for repository in &page {
-                self.list_tags(namespace, &snapshot, repository, &mut past, images).await?;
+                let tags = snapshot.tags(repository, None, limit - names.len()).await?.unwrap_or_default();
+                names.extend(tags.iter().map(|tag| format!("{repository}:{tag}")));
             }
             after = Some(last);
         }
+        Ok(names)
     }
 
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        tree: &Tree,
+        images: &mut Vec<Image>,
+        work: &mut usize,
+    ) -> Result<(), Error> {
+        let (snapshot, first) = (tree.snapshot(), images.len());
+        let mut tags = Vec::new();
+        let mut after: Option<RepositoryName> = None;
+        loop {
+            let page = snapshot.repositories(after.as_ref().map(RepositoryName::as_str), PAGE).await?;
+            let Some(last) = page.last().cloned() else { break };
+            for repository in &page {
+                self.list_tags(namespace, &snapshot, repository, images, &mut tags).await?;
+            }
+            after = Some(last);
+        }
+        let times = tree.tag_times(snapshot.root(), tags, work).await?;
+        for (image, pushed) in images[first..].iter_mut().zip(times) {
+            image.pushed = pushed;
+        }
+        Ok(())
+    }
+
+    /// Lists a repository's tags, without their times.
     async fn list_tags(
         &self,
         namespace: &Namespace,
         snapshot: &Snapshot,
         repository: &RepositoryName,
-        past: &mut Past,
         images: &mut Vec<Image>,
+        tags: &mut Vec<(RepositoryName, Tag)>,
     ) -> Result<(), Error> {
         let mut after: Option<Tag> = None;
         loop {
@@ -80,7 +110,7 @@ impl Registry {
                     "local" => format!("{repository}:{tag}"),
                     _ => format!("{namespace}/{repository}:{tag}"),
                 };
-                let reference = Reference::Tag(tag);
+                let reference = Reference::Tag(tag.clone());
                 let image = match pull::manifests(snapshot, repository, &reference, &name).await {
                     Ok(image) => image,
                     // Deleted meanwhile, or a sparse index: listed by what there is of it.
@@ -93,43 +123,11 @@ impl Registry {
                 let Some(digest) = image.all.first().map(|manifest| manifest.digest.clone()) else { continue };
                 let own: u64 = image.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
                 let bytes = image.blobs.iter().fold(own, |sum, (_, size)| sum.saturating_add(*size));
-                let pushed = past.since(repository, &reference, &digest).await?;
+                let pushed = SystemTime::UNIX_EPOCH;
                 images.push(Image { name, digest, bytes, pushed, namespace: namespace.clone() });
+                tags.push((repository.clone(), tag));
             }
             after = Some(last);
         }
-    }
-}
-
-/// A namespace's earlier roots, newest first.
-struct Past {
-    history: Vec<RootEntry>,
-    snapshots: Vec<Snapshot>,
-    cache: Arc<NodeCache>,
-    local: Arc<dyn cidery_core::Fetcher>,
-}
-
-impl Past {
-    /// The time of the earliest root from which on `reference` stood for `digest` without a break.
-    async fn since(
-        &mut self,
-        repository: &RepositoryName,
-        reference: &Reference,
-        digest: &Digest,
-    ) -> Result<SystemTime, Error> {
-        let mut since = self.history.first().map_or_else(SystemTime::now, |entry| entry.at);
-        for (index, entry) in self.history.iter().enumerate() {
-            if index == self.snapshots.len() {
-                let snapshot = Snapshot::foreign(self.local.clone(), entry.cid, &[], self.cache.clone());
-                self.snapshots.push(snapshot);
-            }
-            let manifest = self.snapshots[index].manifest(repository, reference).await;
-            // A root of the past may have been collected; it then says nothing.
-            match manifest {
-                Ok(Some(manifest)) if manifest.digest == *digest => since = entry.at,
-                _ => break,
-            }
-        }
-        Ok(since)
     }
 }

@@ -245,6 +245,6 @@ fn prepare(digest: Option<Digest>, media_type: Option<&str>, bytes: Bytes) -> Re
 }
 
 /// Blocking work. It fails by itself only when the runtime stops, or the store panicked (which is reported).
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TreeError> {
+pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TreeError> {
     spawn_blocking(work).await.map_err(|_| TreeError::Closed)
 }

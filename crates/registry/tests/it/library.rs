@@ -36,6 +36,26 @@ async fn images_are_listed_with_size_and_time() {
 }
 
 #[tokio::test]
+async fn image_names_are_listed_in_order_and_bounded() {
+    let example: Namespace = "example.com".parse().unwrap();
+    let config = Config { namespaces: vec![example.clone()], ..Config::default() };
+    let node = Node::over(config, MemoryStore::new(), Arc::new(Forbidden)).await;
+    for (repository, tag) in [("web", "2"), ("app", "1"), ("app", "latest"), ("app/tool", "1"), ("example.com/x", "1")]
+    {
+        node.push_image(repository, tag, &[b"layer"]).await;
+    }
+    node.push_blob("pending", b"no image yet").await;
+    let names = async |namespace: &Namespace, limit| node.registry.image_names(namespace, limit).await.unwrap();
+    let all = ["app:1", "app:latest", "app/tool:1", "web:2"];
+    for limit in 0..6 {
+        assert_eq!(names(&Namespace::local(), limit).await, all[..limit.min(4)]);
+    }
+    assert_eq!(names(&example, usize::MAX).await, ["x:1"]);
+    let unknown = node.registry.image_names(&"example.org".parse().unwrap(), 10).await;
+    assert!(matches!(unknown, Err(Error::Resolve(_))));
+}
+
+#[tokio::test]
 async fn images_are_opened_by_name() {
     let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
     let digest = node.push_image("team/app", "latest", &[b"x"]).await;

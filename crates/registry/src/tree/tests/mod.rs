@@ -7,6 +7,7 @@ mod foreign;
 mod layout;
 mod referrers;
 mod stores;
+mod times;
 
 use super::{Blob, Tree, TreeError, manifest::media_type::*};
 use cidery_core::{BlockWriter, Blockstore};
