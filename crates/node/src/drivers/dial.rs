@@ -51,6 +51,15 @@ enum Target {
     Address(Multiaddr),
 }
 
+impl Target {
+    fn peer(&self) -> Option<PeerId> {
+        match self {
+            Target::Peer(peer) => Some(*peer),
+            Target::Address(_) => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Dial {
     waiters: Vec<Waiter>,
@@ -93,7 +102,7 @@ impl Dials {
 
     fn begin(&mut self, swarm: &mut Swarm, target: Target, now: Vec<Multiaddr>, later: Vec<Multiaddr>, waiter: Waiter) {
         if !self.targets.contains_key(&target) && self.targets.len() >= MAX_TARGETS {
-            return self.settle(waiter, Err("too many dials are under way".into()), None);
+            return self.settle(waiter, Err("too many dials are under way".into()), target.peer());
         }
         let dial = self.targets.entry(target.clone()).or_default();
         dial.waiters.push(waiter);
@@ -155,7 +164,7 @@ impl Dials {
         if let Some((_, addresses)) = dial.later.take() {
             return self.attempt(swarm, target, addresses);
         }
-        let about = if let Target::Peer(peer) = &target { Some(*peer) } else { None };
+        let about = target.peer();
         if let Some(dial) = self.targets.remove(&target) {
             for waiter in dial.waiters {
                 self.settle(waiter, Err(dial.error.clone()), about);
@@ -210,4 +219,27 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         this = source;
     }
     this.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm;
+
+    #[tokio::test]
+    async fn a_dial_too_many_fails_at_once_and_says_whom_it_was_about() {
+        let (mut swarm, mut dials) = (swarm::idle(), Dials::default());
+        for _ in 0..MAX_TARGETS {
+            dials.targets.insert(Target::Peer(PeerId::random()), Dial::default());
+        }
+        let peer = PeerId::random();
+        dials.peer(&mut swarm, peer, vec![], Waiter::Search(1));
+        // Whoever waits for this peer strikes it off by that.
+        let outcomes = dials.outcomes();
+        let [Outcome { waiter: Waiter::Search(1), peer: Err(_), about }] = &outcomes[..] else {
+            panic!("{outcomes:?}");
+        };
+        assert_eq!(*about, Some(peer));
+        assert_eq!(dials.targets.len(), MAX_TARGETS);
+    }
 }

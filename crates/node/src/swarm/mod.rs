@@ -121,3 +121,15 @@ fn behaviour(
         mdns: mdns.into(),
     }
 }
+
+/// A swarm that listens nowhere, with nothing in its store.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) fn idle() -> Swarm {
+    let key = Keypair::generate_ed25519();
+    let surroundings = Surroundings::new(key.public().to_peer_id());
+    let store = std::sync::Arc::new(cidery_core::memory::MemoryStore::new());
+    let (bitswap, _) = cidery_bitswap::new(cidery_bitswap::Config::default(), store.clone(), store);
+    let dns = Some("127.0.0.1:1".parse().unwrap());
+    build(Parts { key, bitswap, surroundings, mdns: false, dns, limits: Limits::default() }).unwrap()
+}
