@@ -176,7 +176,7 @@ impl fmt::Debug for Node {
 impl Network for Node {
     fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
         let inner = self.bitswap.session(spec.root, spec.scope);
-        let root = spec.root;
+        let (root, hinted) = (spec.root, !spec.hints.is_empty());
         self.sessions.lock().insert(inner.id(), spec);
         Arc::new(NodeSession {
             inner,
@@ -185,6 +185,7 @@ impl Network for Node {
             public: self.public.clone(),
             commands: self.commands.clone(),
             announced: AtomicBool::new(false),
+            searching: Arc::new(AtomicBool::new(!hinted)),
         })
     }
 

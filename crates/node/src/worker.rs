@@ -15,6 +15,7 @@ use crate::{
     },
     swarm::{BehaviourEvent, Swarm},
 };
+use cidery_bitswap::SessionId;
 use cidery_core::{Cid, Namespace, NetworkError};
 use futures::StreamExt;
 use if_watch::{IfEvent, tokio::IfWatcher};
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Connect(Multiaddr, oneshot::Sender<Result<(), NetworkError>>),
     Provide(Namespace, Vec<Cid>, oneshot::Sender<Result<(), NetworkError>>),
     Downloading(Cid),
+    Search(SessionId, Cid),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -174,6 +176,9 @@ impl Worker {
             Command::Downloading(root) => {
                 self.provider.downloaded(&mut self.swarm, &root);
                 self.provide();
+            }
+            Command::Search(session, cid) => {
+                self.with_searches(|searches, tools| searches.need_peers(tools, session, cid));
             }
             // Taken by the loop.
             Command::Shutdown(_) => {}

@@ -1,6 +1,11 @@
 use crate::common::*;
+use cidery_core::{Bytes, Cid, PublicBlocks, StoreError, memory::MemoryStore};
+use cidery_node::Node;
 use libp2p::PeerId;
-use std::time::Instant;
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    time::Instant,
+};
 
 #[tokio::test]
 async fn a_good_hint_is_enough() {
@@ -76,4 +81,58 @@ async fn without_a_listener_on_loopback_nobody_sends_this_node_there() {
     let session = b.session(tree.root, &[a.address().await]);
     assert!(within(session.fetch(&tree.root)).await.is_err());
     assert_eq!(a.node.peers().await, 0);
+}
+
+/// Says nothing to anybody, until it is dropped.
+#[derive(Clone, Default)]
+struct Mute(Arc<(Mutex<bool>, Condvar)>);
+
+impl Mute {
+    fn wait(&self) {
+        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |over| !*over).unwrap());
+    }
+}
+
+struct Unmute(Mute);
+
+impl Drop for Unmute {
+    fn drop(&mut self) {
+        *self.0.0.0.lock().unwrap() = true;
+        self.0.0.1.notify_all();
+    }
+}
+
+impl PublicBlocks for Mute {
+    fn public_size(&self, _: &Cid) -> Result<Option<u64>, StoreError> {
+        self.wait();
+        Ok(None)
+    }
+
+    fn public_get(&self, _: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.wait();
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_hint_is_raced_with_a_connected_peer_that_never_answers() {
+    let honest = start(quiet()).await;
+    let tree = honest.publish(14).await;
+    let mute = Mute::default();
+    let _unmute = Unmute(mute.clone());
+    let silent = Node::start(quiet(), Arc::new(MemoryStore::new()), Arc::new(mute)).await.unwrap();
+    let mut config = quiet();
+    config.peers = silent.addresses().await;
+    let b = start(config).await;
+    eventually("it connects to the silent peer", || async { b.node.peers().await == 1 }).await;
+    let session = b.session(tree.root, &[honest.address().await]);
+    let begun = Instant::now();
+    let connected = async {
+        eventually("it connects to the hint", || async { b.node.peers().await == 2 }).await;
+        assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    };
+    let (fetched, ()) = tokio::join!(within(session.fetch(&tree.root)), connected);
+    fetched.unwrap();
+    assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
+    tree.fetch(&*session).await;
 }
