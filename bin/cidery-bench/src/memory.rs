@@ -5,6 +5,33 @@ use anyhow::Result;
 use cidery_tests::{Node, docker::noise, http as client};
 use std::{fs, thread, time::Duration};
 
+const WORKERS: usize = 16;
+/// The config among them.
+const BLOBS_PER_IMAGE: usize = 100;
+
+/// Pushes one image of small blobs, on a kept connection.
+fn push(http: &mut Client, image: usize) -> Result<()> {
+    let repository = format!("many/images-{}", image % 64);
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let mut described = Vec::new();
+    for n in 0..BLOBS_PER_IMAGE {
+        let bytes = noise("memory", image * BLOBS_PER_IMAGE + n, 200);
+        let digest = client::digest(&bytes);
+        http.push(&repository, &digest, &bytes)?;
+        let media_type = if n == 0 { "image.config.v1+json" } else { "image.layer.v1.tar" };
+        described.push(serde_json::json!({
+            "mediaType": format!("application/vnd.oci.{media_type}"), "digest": digest, "size": bytes.len()
+        }));
+    }
+    let layers = described.split_off(1);
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "config": described[0], "layers": layers})
+        .to_string();
+    let target = format!("/v2/{repository}/manifests/v{image}");
+    let answer = http.request("PUT", &target, &format!("Content-Type: {kind}\r\n"), manifest.as_bytes())?;
+    anyhow::ensure!(answer.status == 201, "the manifest was answered {}", answer.status);
+    Ok(())
+}
+
 /// Resident memory of a process now, in bytes.
 fn resident(id: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -12,21 +39,17 @@ fn resident(id: u32) -> Result<u64> {
     Ok(line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10)
 }
 
-/// Many small blobs, restart, idle; then 16 cold pulls at once from another node.
+/// Many images of 100 small blobs each, restart, idle; then 16 cold pulls at once from another node.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let mut node = Node::start(&[]);
-    let workers = 16;
+    let images = options.blobs / BLOBS_PER_IMAGE;
     thread::scope(|scope| -> Result<()> {
         let host = &node.http;
-        let handles: Vec<_> = (0..workers)
+        let handles: Vec<_> = (0..WORKERS)
             .map(|worker| {
                 scope.spawn(move || -> Result<()> {
                     let mut http = Client::connect(host)?;
-                    for n in (worker..options.blobs).step_by(workers) {
-                        let bytes = noise("memory", n, 200);
-                        http.push("many", &client::digest(&bytes), &bytes)?;
-                    }
-                    Ok(())
+                    (worker..images).step_by(WORKERS).try_for_each(|image| push(&mut http, image))
                 })
             })
             .collect();
