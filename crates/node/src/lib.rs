@@ -1,7 +1,7 @@
 //! The swarm behind a handle: [`Node`] is the program's [`Network`](cidery_core::Network).
 //!
 //! ```text
-//!   Node, NodeSession ──commands──► Worker ──► drivers   dial · listen · observed · peers · provide · search
+//!   Node, NodeSession ──commands──► Worker ──► drivers   dial · listen · observed · peers · provide · search · uplink
 //!      │      │                       │           │
 //!      │      └──► Bitswap            └──► Swarm ◄┘       limits · keep · bitswap · identify · ping ·
 //!      └──► Naming (DNS)                                  Kademlia (LAN, WAN) · sender · mDNS

@@ -12,6 +12,7 @@ use crate::{
         peers::{Kind, Peers},
         provide::Provider,
         search::{Searches, Tools},
+        uplink::Uplink,
     },
     swarm::{BehaviourEvent, Swarm},
 };
@@ -27,7 +28,6 @@ use libp2p::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -75,6 +75,7 @@ pub(crate) struct Worker {
     searches: Searches,
     provider: Provider,
     observed: Observed,
+    uplink: Uplink,
     /// When the routing tables were refreshed.
     refreshed: Instant,
 }
@@ -96,6 +97,7 @@ impl Worker {
             searches,
             provider: Provider::new(),
             observed: Observed::default(),
+            uplink: Uplink::now(),
             refreshed: Instant::now(),
         };
         worker.note_listeners();
@@ -226,26 +228,20 @@ impl Worker {
     }
 
     fn on_interface(&mut self, event: IfEvent) {
-        match event {
-            IfEvent::Up(net) if is_specified(net.addr()) => self.surroundings.add_interface(net.addr()),
+        let gone = match event {
+            IfEvent::Up(net) => {
+                if is_specified(net.addr()) {
+                    self.surroundings.add_interface(net.addr());
+                }
+                None
+            }
             IfEvent::Down(net) => {
                 self.surroundings.remove_interface(net.addr());
-                // Link-local ones come and go with every container on this machine.
-                if !matches!(net.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local()) {
-                    self.forget_outside();
-                }
+                Some(net.addr())
             }
-            IfEvent::Up(_) => {}
-        }
-    }
-
-    /// The machine moved to another network: what was known of its public address may be wrong now.
-    fn forget_outside(&mut self) {
-        self.observed = Observed::default();
-        for address in self.swarm.external_addresses().cloned().collect::<Vec<_>>() {
-            self.swarm.remove_external_address(&address);
-        }
-        dht::set_reachable(&mut self.swarm, false);
+        };
+        let before = std::mem::replace(&mut self.uplink, Uplink::now());
+        self.observed.forget(&mut self.swarm, before.lost(self.uplink, gone));
     }
 
     /// Listening on loopback is what makes loopback hints sensible.

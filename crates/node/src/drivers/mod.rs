@@ -7,3 +7,4 @@ pub(crate) mod observed;
 pub(crate) mod peers;
 pub(crate) mod provide;
 pub(crate) mod search;
+pub(crate) mod uplink;

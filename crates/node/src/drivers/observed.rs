@@ -7,6 +7,7 @@
 use super::listen;
 use crate::{
     address::{Dht, ip, is_loopback, is_public, peer_of},
+    dht,
     swarm::Swarm,
 };
 use libp2p::{Multiaddr, PeerId};
@@ -56,6 +57,20 @@ impl Observed {
         }
         let settled = dialled_in && witnesses.reached.len() < WITNESSES && witnesses.reached.insert(net);
         (settled && witnesses.reached.len() == WITNESSES).then(|| observed.clone())
+    }
+
+    /// Takes back what is known of addresses that are not this machine's any more. Without any that it can
+    /// be reached at, the node does not serve the wide-area DHT.
+    pub(crate) fn forget(&mut self, swarm: &mut Swarm, lost: impl Fn(IpAddr) -> bool) {
+        let lost = |address: &Multiaddr| ip(address).is_some_and(&lost);
+        self.addresses.retain(|address, _| !lost(address));
+        let reached: Vec<Multiaddr> = swarm.external_addresses().filter(|address| lost(address)).cloned().collect();
+        for address in &reached {
+            swarm.remove_external_address(address);
+        }
+        if !reached.is_empty() && swarm.external_addresses().next().is_none() {
+            dht::set_reachable(swarm, false);
+        }
     }
 
     /// The addresses that enough agree on, the surest first.
@@ -147,5 +162,30 @@ mod tests {
             );
         }
         assert!(observed.addresses.len() <= MAX_ADDRESSES);
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_is_taken_back_and_nothing_else() {
+        use libp2p::kad::Mode;
+        let (mut swarm, mut observed) = (crate::swarm::idle(), Observed::default());
+        let [v4, v6] = [at("/ip4/8.8.8.8/tcp/4001"), at("/ip6/2a00::7/tcp/4001")];
+        for address in [&v4, &v6] {
+            for n in 1..=3 {
+                observed.witness(&at(&format!("/ip4/{n}.1.1.1/tcp/9")), address, true);
+            }
+            swarm.add_external_address(address.clone());
+        }
+        dht::set_reachable(&mut swarm, true);
+        let state = |swarm: &mut Swarm, observed: &Observed| {
+            let external: Vec<_> = swarm.external_addresses().cloned().collect();
+            let mode = dht::kad_of(swarm, Dht::Wide).mode();
+            (external.len(), observed.agreed().len(), mode)
+        };
+        observed.forget(&mut swarm, |_| false);
+        assert_eq!(state(&mut swarm, &observed), (2, 2, Mode::Server));
+        observed.forget(&mut swarm, |ip| ip.is_ipv6());
+        assert_eq!(state(&mut swarm, &observed), (1, 1, Mode::Server));
+        observed.forget(&mut swarm, |ip| ip.is_ipv4());
+        assert_eq!(state(&mut swarm, &observed), (0, 0, Mode::Client));
     }
 }
