@@ -24,12 +24,19 @@ pub struct Config {
     pub broadcast_wants: usize,
     /// Peers that one session uses at a time.
     pub session_peers: usize,
-    /// With connected peers to ask, how long they have before a session calls for providers.
+    /// With connected peers to ask, how long they have before a session calls for providers. Also how
+    /// long nothing may come for a want, whoever was asked, before it does.
     pub provider_delay: Duration,
     /// Least time between two calls for providers by one session.
     pub provider_interval: Duration,
     /// A peer that owes blocks and sends nothing for this long loses them to others.
     pub stall_after: Duration,
+    /// A peer that keeps a want this long without a sign of it loses it to one that is idle: at least
+    /// this long, and longer with each time that the want changed hands.
+    pub race_after: Duration,
+    /// Parts of frames are progress for at most this long without a wanted block among them. Sets the
+    /// least rate at which a large block can come.
+    pub slow_frame: Duration,
     /// How long a peer that cannot say "don't have" (before 1.2.0) is waited for.
     pub silent_after: Duration,
     /// A want fails with `Stalled` when nothing came for it for this long.
@@ -87,6 +94,8 @@ impl Default for Config {
             provider_delay: Duration::from_millis(200),
             provider_interval: Duration::from_secs(10),
             stall_after: Duration::from_secs(4),
+            race_after: Duration::from_secs(1),
+            slow_frame: Duration::from_secs(120),
             silent_after: Duration::from_secs(2),
             no_progress: Duration::from_secs(30),
             not_found_after: Duration::from_secs(10),

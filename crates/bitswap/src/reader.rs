@@ -11,6 +11,9 @@ use futures::{AsyncRead, AsyncReadExt, io::BufReader};
 use std::{io, sync::Arc, time::Instant};
 use tokio::{sync::Semaphore, time::timeout};
 
+/// Parts of frames from this size on are signs of life. Smaller ones come at once or not at all.
+const LARGE: usize = 4 << 10;
+
 /// Reads until the end. An error means that the stream is to be reset.
 /// `buffer` bounds the bytes of unfinished frames, in KiB, over all streams of the connection.
 pub(crate) async fn run(
@@ -68,7 +71,9 @@ async fn body(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         filled += read;
-        slot.hear();
+        if len >= LARGE {
+            slot.hear();
+        }
     }
     Ok(frame.freeze())
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -21,8 +21,10 @@ pub(crate) struct PeerSlot {
     /// It wants something of us: keep the connection.
     pub serving: AtomicBool,
     born: Instant,
-    /// Milliseconds after `born` when bytes last came in, whole messages or not.
+    /// Milliseconds after `born` when bytes of a large frame last came in.
     heard: AtomicU64,
+    /// The same of the first such bytes since the last block that was wanted; 0: none since.
+    unproven: AtomicU64,
 }
 
 impl PeerSlot {
@@ -34,17 +36,32 @@ impl PeerSlot {
             serving: AtomicBool::new(false),
             born: Instant::now(),
             heard: AtomicU64::new(0),
+            unproven: AtomicU64::new(0),
         })
     }
 
-    /// Bytes came in.
+    /// Bytes of a large frame came in: of a block, one hopes.
     pub(crate) fn hear(&self) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.heard.store(now, Relaxed);
+        if self.unproven.load(Relaxed) == 0 {
+            self.unproven.store(now, Relaxed);
+        }
     }
 
-    /// When bytes last came in.
-    pub(crate) fn heard(&self) -> Instant {
-        self.born + std::time::Duration::from_millis(self.heard.load(Relaxed))
+    /// A block that was wanted came in.
+    pub(crate) fn prove(&self) {
+        self.unproven.store(0, Relaxed);
+    }
+
+    /// When bytes last came in that may be a part of a block. They count for `limit` after the last
+    /// block that was wanted: nobody gains time by sending something else.
+    pub(crate) fn heard(&self, limit: Duration) -> Instant {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let heard = match self.unproven.load(Relaxed) {
+            0 => self.heard.load(Relaxed),
+            unproven => self.heard.load(Relaxed).min(unproven.saturating_add(limit)),
+        };
+        self.born + Duration::from_millis(heard)
     }
 }

@@ -34,6 +34,9 @@ impl Client {
         let session = match (self.wants.get_mut(hash), settled) {
             (Some(want), _) if !want.storing => {
                 want.storing = true;
+                if let Some(peer) = self.peers.get(from) {
+                    peer.slot.prove();
+                }
                 return Claim::Wanted;
             }
             (Some(want), _) => want.sessions.first().copied(),
@@ -117,9 +120,17 @@ impl Client {
             };
             let Some(answer) = want.answers.get_mut(&from) else { continue };
             sessions.extend(want.sessions.iter().copied());
+            // What was said before is no news: a peer must not keep a want waiting by talking.
+            if *answer == Answer::Asked
+                && let Some(peer) = self.peers.get_mut(&from)
+            {
+                peer.answered_at = now;
+            }
             if has {
                 *answer = Answer::Have;
-                want.touched = now;
+                if want.promised.insert(from) {
+                    want.touched = now;
+                }
                 self.has(from, hash, now);
             } else {
                 *answer = Answer::DontHave;

@@ -60,6 +60,10 @@ pub(super) struct Peer {
     pub outstanding: BTreeMap<u64, Multihash>,
     /// Since when it owes something without a pause.
     pub busy_since: Instant,
+    /// When it last answered something that was asked: with a block, or otherwise.
+    pub answered_at: Instant,
+    /// When it last sent a wanted block.
+    pub supplied_at: Instant,
     /// Wanted blocks received from it.
     pub blocks: u64,
     pub bytes: u64,
@@ -94,6 +98,8 @@ impl Peer {
             sessions: Vec::new(),
             outstanding: BTreeMap::new(),
             busy_since: now,
+            answered_at: now,
+            supplied_at: now,
             blocks: 0,
             bytes: 0,
             settled: Recent::new(2_048),
@@ -142,7 +148,18 @@ impl Peer {
 
     /// Seconds until everything it owes has probably come.
     pub(super) fn drain_time(&self) -> f64 {
-        self.outstanding.len() as f64 * self.average_block / self.rate.unwrap_or(ASSUMED_RATE)
+        self.time_for(self.outstanding.len())
+    }
+
+    /// Seconds that it probably needs for so many blocks.
+    pub(super) fn time_for(&self, blocks: usize) -> f64 {
+        blocks as f64 * self.average_block / self.rate.unwrap_or(ASSUMED_RATE)
+    }
+
+    /// How long it owes something and gives no sign of it. Bytes that may be a part of a block are one.
+    pub(super) fn quiet(&self, config: &Config, now: Instant) -> Duration {
+        let sign = self.answered_at.max(self.busy_since).max(self.slot.heard(config.slow_frame));
+        now.saturating_duration_since(sign)
     }
 
     /// Seconds until one more block from it would probably have come.
@@ -181,6 +198,8 @@ impl Peer {
 
     /// It sent a wanted block.
     pub(super) fn supplied(&mut self, len: u64, now: Instant) {
+        self.answered_at = now;
+        self.supplied_at = now;
         self.blocks += 1;
         self.bytes += len;
         self.average_block += (len.max(64) as f64 - self.average_block) / 8.0;

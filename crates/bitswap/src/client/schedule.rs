@@ -141,6 +141,18 @@ impl Client {
         peer.desire(*hash, want.cid, Kind::Have, priority(self.sequence));
     }
 
+    /// Asks other connected peers about wants whose owner keeps them waiting.
+    pub(super) fn ask_around(&mut self, starving: &[Multihash], now: Instant) {
+        for hash in starving {
+            let Some(want) = self.wants.get(hash) else { continue };
+            let others = self.peers.iter().filter(|(id, peer)| peer.usable(now) && !want.answers.contains_key(*id));
+            let others: Vec<PeerId> = others.map(|(id, _)| *id).take(self.config.broadcast_peers).collect();
+            for id in others {
+                self.ask_have(hash, id);
+            }
+        }
+    }
+
     /// Asks connected peers that are none of the session's whether they have what is wanted last,
     /// so that all who can help do: the first broadcast may have been answered by others before.
     pub(super) fn probe(&mut self, id: SessionId, now: Instant) {

@@ -1,10 +1,17 @@
 //! What time brings: stalls, silence, deadlines, calls for providers.
 
-use super::{Client, peer::Peer, want::Answer};
-use crate::api::SessionId;
-use cidery_core::{FetchError, Multihash};
+use super::{
+    Client,
+    peer::Peer,
+    want::{Answer, Owner},
+};
+use crate::{Config, api::SessionId};
+use cidery_core::{Cid, FetchError, Multihash};
 use libp2p::PeerId;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 /// An idle peer takes over from one that needs at least this much longer.
 const HELP_ABOVE: f64 = 0.5;
@@ -38,7 +45,7 @@ impl Client {
             self.peers.iter().filter(|(_, peer)| !peer.outstanding.is_empty()).map(|(id, _)| *id).collect();
         for id in busy {
             let Some(peer) = self.peers.get(&id) else { continue };
-            let quiet = now.saturating_duration_since(peer.slot.heard().max(peer.busy_since));
+            let quiet = peer.quiet(&self.config, now);
             let old = peer.is_old();
             if old && quiet >= self.config.silent_after {
                 // It cannot say "don't have": silence says it.
@@ -130,6 +137,8 @@ impl Client {
     fn check_wants(&mut self, now: Instant) {
         let mut over: Vec<(Multihash, FetchError)> = Vec::new();
         let mut unplaced = Vec::new();
+        let mut starving: HashMap<SessionId, Cid> = HashMap::new();
+        let mut overdue = Vec::new();
         for (hash, want) in &mut self.wants {
             if want.storing {
                 continue;
@@ -139,8 +148,8 @@ impl Client {
             let exhausted = want.exhausted || sessions.clone().any(|session| session.exhausted);
             want.touched = want.touched.max(progress);
             let live = want.owner.as_ref().filter(|owner| !owner.refused);
-            if let Some(heard) = live.and_then(|owner| self.peers.get(&owner.peer)).map(|peer| peer.slot.heard()) {
-                want.touched = want.touched.max(heard);
+            if let Some(peer) = live.and_then(|owner| self.peers.get(&owner.peer)) {
+                want.touched = want.touched.max(peer.supplied_at).max(peer.slot.heard(self.config.slow_frame));
             } else if exhausted
                 && now.saturating_duration_since(want.created) >= self.config.not_found_after
                 && !want.answers.values().any(|answer| *answer == Answer::Have)
@@ -151,7 +160,17 @@ impl Client {
             let waited = now.saturating_duration_since(want.touched);
             if waited >= self.config.no_progress {
                 over.push((*hash, FetchError::Stalled { cid: want.cid, waited }));
-            } else if live.is_none() && now.saturating_duration_since(want.created) >= self.config.provider_delay {
+                continue;
+            }
+            if waited >= self.config.provider_delay {
+                for id in &want.sessions {
+                    starving.entry(*id).or_insert(want.cid);
+                }
+                if live.is_some() && waited >= self.config.race_after && overdue.len() < self.config.broadcast_wants {
+                    overdue.push(*hash);
+                }
+            }
+            if live.is_none() && now.saturating_duration_since(want.created) >= self.config.provider_delay {
                 unplaced.push(*hash);
             }
         }
@@ -159,6 +178,14 @@ impl Client {
             self.fail(&hash, &error, now);
         }
         self.try_old_peers(&unplaced, now);
+        // Peers are raced, not queued: whoever was asked, others are asked and looked for meanwhile.
+        self.ask_around(&overdue, now);
+        for (id, cid) in starving {
+            if let Some(mut session) = self.sessions.remove(&id) {
+                self.call(id, &mut session, cid, now);
+                self.sessions.insert(id, session);
+            }
+        }
     }
 
     /// Peers that know no want-have are tried one after the other with want-blocks.
@@ -202,6 +229,10 @@ impl Client {
         if !helper.outstanding.is_empty() || !helper.usable(now) || !helper.has_room(&self.config, 0, now) {
             return;
         }
+        if self.race(id, now) {
+            return;
+        }
+        let Some(helper) = self.peers.get(&id) else { return };
         let enough = HELP_ABOVE.max(3.0 * helper.cost());
         let mut slowest: Option<(f64, PeerId)> = None;
         for session in helper.sessions.iter().filter_map(|session| self.sessions.get(session)) {
@@ -236,5 +267,52 @@ impl Client {
         for hash in takes {
             self.assign(&hash, id, now);
         }
+    }
+
+    /// An idle peer takes over wants whose owner gives no sign of them, be it the last it has. With
+    /// each change of hands a want gets more time, so that slow peers do not take turns for ever.
+    fn race(&mut self, id: PeerId, now: Instant) -> bool {
+        let Some(helper) = self.peers.get(&id) else { return false };
+        let mut takes: Vec<Multihash> = Vec::new();
+        for (slow, peer) in &self.peers {
+            if *slow == id || peer.outstanding.is_empty() {
+                continue;
+            }
+            let quiet = peer.quiet(&self.config, now) >= self.config.race_after;
+            let overdue = peer.outstanding.values().filter(|hash| {
+                self.wants.get(*hash).is_some_and(|want| {
+                    let Some(owner) = want.owner.as_ref().filter(|owner| owner.peer == *slow) else { return false };
+                    !want.storing
+                        && want.answers.get(&id) != Some(&Answer::DontHave)
+                        && want.sessions.iter().any(|session| helper.sessions.contains(session))
+                        && now.saturating_duration_since(owner.asked) >= self.patience(peer, owner, quiet, want.moves)
+                })
+            });
+            takes.extend(overdue.take(HELP_WANTS - takes.len()));
+            if takes.len() == HELP_WANTS {
+                break;
+            }
+        }
+        for hash in &takes {
+            if let Some(want) = self.wants.get_mut(hash) {
+                want.moves += 1;
+            }
+            self.assign(hash, id, now);
+        }
+        !takes.is_empty()
+    }
+
+    /// How long an owner may take while another peer is idle.
+    fn patience(&self, peer: &Peer, owner: &Owner, quiet: bool, moves: u32) -> Duration {
+        let ahead = usize::try_from(owner.owed_before).unwrap_or(usize::MAX).saturating_add(1);
+        let expected = Duration::from_secs_f64(3.0 * peer.time_for(ahead).min(60.0));
+        let Config { race_after, stall_after, .. } = *self.config;
+        let base = if quiet {
+            expected.clamp(race_after.min(stall_after), stall_after)
+        } else {
+            // Something comes: probably this.
+            expected.clamp(stall_after, 5 * stall_after)
+        };
+        base * (1 << moves.min(5))
     }
 }

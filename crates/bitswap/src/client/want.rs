@@ -50,6 +50,10 @@ pub(super) struct Want {
     pub waiters: Vec<Waiter>,
     pub owner: Option<Owner>,
     pub answers: HashMap<PeerId, Answer>,
+    /// Peers whose HAVE counted as progress, each once.
+    pub promised: HashSet<PeerId>,
+    /// Times it was taken from a peer that kept it waiting.
+    pub moves: u32,
     /// Routing knows nobody else.
     pub exhausted: bool,
     /// It arrived and is being stored.
@@ -66,6 +70,8 @@ impl Want {
             waiters: Vec::new(),
             owner: None,
             answers: HashMap::new(),
+            promised: HashSet::new(),
+            moves: 0,
             exhausted: false,
             storing: false,
         }

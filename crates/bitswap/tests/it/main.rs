@@ -8,4 +8,5 @@ mod old;
 mod privacy;
 mod raw;
 mod sessions;
+mod silent;
 mod transfer;

@@ -1,0 +1,108 @@
+//! Connected peers that are asked and send nothing, or nothing of use, while others could.
+
+use crate::{harness::*, raw::*};
+use cidery_bitswap::{Config, Event};
+use cidery_core::{Block, FetchError, Fetcher};
+use futures::AsyncWriteExt;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// With somebody honest at hand.
+const SOON: Duration = Duration::from_secs(10);
+
+async fn providers_are_called_for(name: &'static [&'static str]) {
+    let (mut node, silent, other) = (Node::new().await, Raw::speaking(name).await, Node::new().await);
+    let blocks = blocks(60, 10, 5_000);
+    other.add(&blocks);
+    node.dial(&silent.address).await;
+    let session = node.session(&blocks[0]);
+    let all = async {
+        tokio::join!(fetch_all(&session, &blocks, 10), async {
+            let Event::NeedPeers { session, .. } = node.event().await else { panic!("another event") };
+            node.bitswap.offer_peers(session, vec![other.id]);
+            other.dial(&node.address).await;
+        })
+    };
+    timeout(SOON, all).await.expect("one silent peer is not waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_are_called_for_while_one_peer_is_silent() {
+    providers_are_called_for(&["/ipfs/bitswap/1.2.0"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_are_called_for_while_one_old_peer_is_silent() {
+    providers_are_called_for(&["/ipfs/bitswap/1.1.0"]).await;
+}
+
+/// Says that it has the block, and goes on saying so, between empty messages.
+async fn promise(peer: &Raw, node: &Node, block: &Block) {
+    let mut stream = peer.open(node.id).await;
+    loop {
+        send(&mut stream, &presence(&block.cid().to_bytes(), true)).await;
+        send(&mut stream, &Message::default()).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn hasty() -> Config {
+    Config { no_progress: Duration::from_secs(1), slow_frame: Duration::from_millis(500), ..Config::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promises_are_no_progress() {
+    let (node, peer) = (Node::with(hasty()).await, Raw::new().await);
+    let block = &blocks(61, 1, 5_000)[0];
+    node.dial(&peer.address).await;
+    let session = node.session(block);
+    let answer = tokio::select! {
+        () = promise(&peer, &node, block) => unreachable!(),
+        answer = timeout(SOON, session.fetch(block.cid())) => answer.expect("an end"),
+    };
+    assert!(matches!(answer, Err(FetchError::Stalled { .. })), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_never_ends_is_no_progress() {
+    let (node, peer) = (Node::with(hasty()).await, Raw::new().await);
+    let block = &blocks(62, 1, 5_000)[0];
+    node.dial(&peer.address).await;
+    let session = node.session(block);
+    let trickle = async {
+        let mut stream = peer.open(node.id).await;
+        stream.write_all(&[0x80, 0x80, 0x40]).await.unwrap();
+        loop {
+            stream.write_all(&[0x1a]).await.unwrap();
+            stream.flush().await.unwrap();
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answer = tokio::select! {
+        () = trickle => unreachable!(),
+        answer = timeout(SOON, session.fetch(block.cid())) => answer.expect("an end"),
+    };
+    assert!(matches!(answer, Err(FetchError::Stalled { .. })), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_in_vain_comes_from_an_honest_peer() {
+    let (node, peer, honest) = (Node::new().await, Raw::new().await, Node::new().await);
+    let block = &blocks(63, 1, 5_000)[0];
+    honest.add(std::slice::from_ref(block));
+    node.dial(&peer.address).await;
+    let session = node.session(block);
+    let helped = async {
+        tokio::join!(session.fetch(block.cid()), async {
+            // The promise is asked for first: the honest peer comes when it owes the block.
+            let mut stream = peer.accept().await;
+            receive(&mut stream).await.unwrap();
+            honest.dial(&node.address).await;
+        })
+    };
+    let (answer, ()) = tokio::select! {
+        () = promise(&peer, &node, block) => unreachable!(),
+        helped = timeout(SOON, helped) => helped.expect("the only want is taken over too"),
+    };
+    assert_eq!(answer.unwrap(), block.data());
+}
