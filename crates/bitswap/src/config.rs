@@ -60,9 +60,12 @@ pub struct Config {
     pub max_cid: usize,
     /// A want-have for a block of at most this many bytes is answered with the block.
     pub have_replace: u64,
-    /// Bytes read from the store and not yet written out, per peer.
+    /// Bytes read from the store ahead of what is being written, per peer: at most this, and at most
+    /// what the peer drains in [`Self::read_ahead_time`].
     pub peer_read_ahead: usize,
-    /// The same for all peers together.
+    /// See [`Self::peer_read_ahead`].
+    pub read_ahead_time: Duration,
+    /// Bytes read ahead for all peers together, beside one message that each peer may always have.
     pub read_ahead: usize,
     /// Blocks read for peers at a time, on blocking threads.
     pub readers: usize,
@@ -108,6 +111,7 @@ impl Default for Config {
             max_cid: 168,
             have_replace: 1_024,
             peer_read_ahead: 4 << 20,
+            read_ahead_time: Duration::from_millis(250),
             read_ahead: 64 << 20,
             readers: cores.max(8),
             message_target: 64 << 10,

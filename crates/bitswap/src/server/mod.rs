@@ -2,8 +2,10 @@
 //! happen on blocking threads, whose results are handed in.
 //!
 //! A wish is looked up first, then answered (HAVE, DONT_HAVE) or queued for sending. Each peer's
-//! writer takes blocks from its own queue as fast as its stream takes them, so no peer waits behind
-//! another and no block is read before it can be written. What is not here, or not public, stays on
+//! writer takes blocks from its own queue, one message after the other as its stream takes them; it
+//! reads further ahead only as far as its peer drains and as all writers' common allowance reaches. A
+//! peer that does not read holds one message, and no other peer waits for it. What is shared is waited
+//! for in turn and never held while writing: the threads that read. What is not here, or not public, stays on
 //! the peer's list and is looked up again when it arrives: refusing looks like not having.
 
 mod ledger;
@@ -178,11 +180,11 @@ impl Server {
 
     // ---- sending --------------------------------------------------------------------------
 
-    /// Blocks to read next, and their bytes, given how many bytes were read and not written yet.
-    pub(crate) fn take_blocks(&mut self, id: &PeerId, reading: u64) -> Option<(Vec<Cid>, u64)> {
+    /// Blocks to read next, and their bytes: of at most `room` bytes, unless nothing is being read for
+    /// the peer (`first`): it always gets one message.
+    pub(crate) fn take_blocks(&mut self, id: &PeerId, room: u64, first: bool) -> Option<(Vec<Cid>, u64)> {
         let ledger = self.ledgers.get_mut(id)?;
-        let room = (self.config.peer_read_ahead as u64).saturating_sub(reading);
-        let (cids, bytes) = ledger.take_blocks(self.config.message_target as u64, room, reading == 0);
+        let (cids, bytes) = ledger.take_blocks(self.config.message_target as u64, room, first);
         (!cids.is_empty()).then_some((cids, bytes))
     }
 

@@ -50,14 +50,14 @@ fn wishes(server: &Server) -> usize {
 
 #[test]
 fn blocks_go_out_by_priority_large_ones_alone_and_small_ones_together() {
-    let (mut server, peer) = server(Config { message_target: 100, peer_read_ahead: 1_000, ..Config::default() });
+    let (mut server, peer) = server(Config { message_target: 100, ..Config::default() });
     server.wantlist(&peer, list([entry(1, 1), entry(2, 5), entry(3, 5), entry(4, 9)]));
     look(&mut server, &peer, |wanted| Some(if *wanted == cid(4) { 900 } else { 40 }));
     assert_eq!(server.fill(&peer, &mut Vec::new()), 900 + 3 * 40, "all of it is pending");
-    assert_eq!(server.take_blocks(&peer, 0), Some((vec![cid(4)], 900)));
-    assert_eq!(server.take_blocks(&peer, 900), Some((vec![cid(2), cid(3)], 80)));
-    assert_eq!(server.take_blocks(&peer, 980), None, "no room while those are not written");
-    assert_eq!(server.take_blocks(&peer, 0), Some((vec![cid(1)], 40)));
+    assert_eq!(server.take_blocks(&peer, 1_000, true), Some((vec![cid(4)], 900)));
+    assert_eq!(server.take_blocks(&peer, 100, false), Some((vec![cid(2), cid(3)], 80)));
+    assert_eq!(server.take_blocks(&peer, 20, false), None, "no room while those are not written");
+    assert_eq!(server.take_blocks(&peer, 1_000, true), Some((vec![cid(1)], 40)));
 }
 
 #[test]
@@ -65,13 +65,13 @@ fn a_full_list_replaces_and_a_cancel_removes_even_what_is_being_read() {
     let (mut server, peer) = server(Config::default());
     server.wantlist(&peer, list([entry(1, 1), entry(2, 1)]));
     look(&mut server, &peer, |_| Some(2_000_000));
-    assert_eq!(server.take_blocks(&peer, 0).unwrap().0, [cid(1)]);
+    assert_eq!(server.take_blocks(&peer, 1_000, true).unwrap().0, [cid(1)]);
     server.wantlist(&peer, list([Entry { cancel: true, ..entry(1, 0) }]));
     assert!(!server.still_wanted(&peer, cid(1).hash()));
     server.wantlist(&peer, Wantlist { full: true, ..list([entry(3, 1)]) });
     assert_eq!(wishes(&server), 1);
     look(&mut server, &peer, |_| Some(5));
-    assert_eq!(server.take_blocks(&peer, 0).unwrap().0, [cid(3)]);
+    assert_eq!(server.take_blocks(&peer, 1_000, true).unwrap().0, [cid(3)]);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn what_is_absent_stays_on_the_list_and_is_granted_when_it_comes() {
     }
     look(&mut server, &peer, |_| Some(5_000));
     assert_eq!(presences(&mut server, &peer), [(cid(2).to_bytes(), 0)], "HAVE for the want-have");
-    assert_eq!(server.take_blocks(&peer, 0).unwrap().0, [cid(1)], "the block for the want-block");
+    assert_eq!(server.take_blocks(&peer, 1_000, true).unwrap().0, [cid(1)], "the block for the want-block");
     server.sent(&peer, cid(1).hash(), 5_000);
     assert_eq!(wishes(&server), 0);
 }
@@ -99,7 +99,7 @@ fn what_arrives_while_it_is_looked_up_is_looked_up_again() {
     server.looked_up(&peer, looking.into_iter().map(|cid| (cid, None)).collect());
     assert!(presences(&mut server, &peer).is_empty(), "no DONT_HAVE in between");
     look(&mut server, &peer, |_| Some(10));
-    assert_eq!(server.take_blocks(&peer, 0).unwrap().0, [cid(1)]);
+    assert_eq!(server.take_blocks(&peer, 1_000, true).unwrap().0, [cid(1)]);
 }
 
 #[test]
@@ -107,12 +107,12 @@ fn what_was_being_read_when_the_stream_broke_is_sent_on_the_next() {
     let (mut server, peer) = server(Config::default());
     server.wantlist(&peer, list([entry(1, 1)]));
     look(&mut server, &peer, |_| Some(10));
-    server.take_blocks(&peer, 0).unwrap();
+    server.take_blocks(&peer, 1_000, true).unwrap();
     assert!(!server.has_work(&peer));
     server.stream_closed(&peer);
     assert!(server.has_work(&peer));
     look(&mut server, &peer, |_| Some(10));
-    assert!(server.take_blocks(&peer, 0).is_some());
+    assert!(server.take_blocks(&peer, 1_000, true).is_some());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn overflow_drops_what_is_absent_then_what_is_less_wanted() {
     assert_eq!(presences(&mut server, &peer), [1, 7].map(|n| (cid(n).to_bytes(), DONT_HAVE)));
     assert_eq!(wishes(&server), 4);
     look(&mut server, &peer, |_| Some(10));
-    assert_eq!(server.take_blocks(&peer, 0).unwrap().0, [cid(6), cid(4), cid(2), cid(5)]);
+    assert_eq!(server.take_blocks(&peer, 1_000, true).unwrap().0, [cid(6), cid(4), cid(2), cid(5)]);
 }
 
 #[test]

@@ -176,3 +176,26 @@ async fn for_a_peer_that_does_not_read_little_is_read() {
     assert!(to(deaf.id) <= 4 << 20, "{} bytes were written to nobody", to(deaf.id));
     assert!(stats.peer_wants >= 96, "the rest waits, unread");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_peers_that_do_not_read_hold_up_nobody() {
+    let (node, honest) = (Node::new().await, Node::new().await);
+    let blocks = blocks(48, 50, 1 << 20);
+    node.add(&blocks);
+    let mut deaf = Vec::new();
+    for _ in 0..20 {
+        let peer = Raw::new().await;
+        node.dial(&peer.address).await;
+        let mut stream = peer.open(node.id).await;
+        send(&mut stream, &wants(blocks.iter().map(|block| block.cid()), BLOCK)).await;
+        let replies = peer.accept().await;
+        deaf.push((peer, stream, replies));
+    }
+    honest.connect(&node).await;
+    let session = honest.session(&blocks[0]);
+    timeout(Duration::from_secs(15), fetch_all(&session, &blocks, 8)).await.expect("served promptly");
+    assert_eq!(honest.bitswap.stats().blocks_received, 50);
+    // Those that begin to read get theirs.
+    let (_, _, replies) = &mut deaf[7];
+    assert_eq!(receive(replies).await.unwrap().payload, [payload(blocks[0].data())]);
+}
