@@ -14,7 +14,12 @@ use cidery_core::{Block, Blockstore, Cid, FetchError, Origin, PublicBlocks, SHA2
 use futures::task::AtomicWaker;
 use libp2p::PeerId;
 use parking_lot::Mutex;
-use std::{sync::Arc, time::Instant};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 use tokio::sync::Semaphore;
 
 pub(crate) struct Shared {
@@ -34,7 +39,7 @@ pub(crate) struct Shared {
     pub lookups: Arc<Semaphore>,
     /// One permit a read for a peer.
     pub readers: Arc<Semaphore>,
-    /// One permit a KiB that was read for peers and not written yet.
+    /// One permit a KiB that is read ahead for peers. Never waited for.
     pub read_ahead: Arc<Semaphore>,
 }
 
@@ -115,7 +120,9 @@ impl Shared {
 
     fn keep(&self, from: PeerId, block: &Block) {
         let hash = block.cid().hash();
-        let stored = self.store.put(block, Origin::Peer);
+        // A panic there must not leave the want behind as being stored for ever.
+        let stored = catch_unwind(AssertUnwindSafe(|| self.store.put(block, Origin::Peer)))
+            .unwrap_or_else(|_| Err(StoreError::io("storing a block", io::Error::other("the store panicked"))));
         let now = Instant::now();
         match stored {
             Ok(()) => {

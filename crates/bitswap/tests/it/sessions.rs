@@ -102,7 +102,7 @@ async fn nothing_comes() {
     assert!(started.elapsed() < 10 * hasty().no_progress);
 }
 
-/// Takes blocks of up to 1,000 bytes.
+/// Takes blocks of up to 1,000 bytes, and panics at 3,000.
 struct AlmostFull(MemoryStore);
 
 impl Blockstore for AlmostFull {
@@ -113,6 +113,7 @@ impl Blockstore for AlmostFull {
         self.0.get(cid)
     }
     fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        assert!(block.data().len() < 3_000, "a store with a fault");
         if block.data().len() > 1_000 {
             return Err(StoreError::Full { what: "a test" });
         }
@@ -132,12 +133,14 @@ impl Blockstore for AlmostFull {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_cannot_be_stored_is_an_error_and_not_an_answer() {
     let (a, b) = (Node::new().await, Node::over(Config::default(), |store| Arc::new(AlmostFull(store))).await);
-    let (small, large) = (&blocks(24, 1, 900)[0], &blocks(25, 1, 2_000)[0]);
-    a.add(&[small.clone(), large.clone()]);
+    let [small, large, huge] = &[900, 2_000, 3_000].map(|size| blocks(24, 1, size).remove(0));
+    a.add(&[small.clone(), large.clone(), huge.clone()]);
     b.connect(&a).await;
     let session = b.session(large);
     let answer = fetch(&session, large.cid()).await;
     assert!(matches!(answer, Err(FetchError::Store(StoreError::Full { .. }))), "{answer:?}");
+    let answer = fetch(&session, huge.cid()).await;
+    assert!(matches!(answer, Err(FetchError::Store(StoreError::Io { .. }))), "{answer:?}");
     assert_eq!(fetch(&session, small.cid()).await.unwrap(), small.data(), "the session goes on");
 }
 
