@@ -6,8 +6,13 @@ use crate::{
     support::{MIB, Node, image, noise, sha256, until},
 };
 use axum::http::{Method, StatusCode};
-use cidery_core::{Blockstore, Cid, Namespace, RootStore};
+use cidery_core::{
+    Blockstore, Cid, ForeignName, Namespace, Resolved, RootStore,
+    memory::{MemoryStore, World},
+};
+use cidery_registry::Config;
 use serde_json::json;
+use std::{io::ErrorKind, net::TcpListener, sync::Arc};
 
 /// spegel#735: the digest of one image served under another's name.
 #[tokio::test]
@@ -54,17 +59,31 @@ async fn one_pull_that_hangs_stops_no_other() {
     until("its end with its client", || pair.network.waiting() == 0).await;
 }
 
-/// CVE-2026-35172: a blob that was deleted and is still there, under an old root for example.
+/// CVE-2026-35172.
 #[tokio::test]
-async fn what_was_deleted_is_served_under_no_name() {
-    let node = Node::new().await;
+async fn what_was_deleted_is_gone_from_the_current_root_and_every_name_that_resolves_to_it() {
+    let (world, store) = (World::new(), MemoryStore::new());
+    let node = Node::over(Config::default(), store.clone(), Arc::new(world.join(store))).await;
     let digest = node.push_image("app", "1", &[b"layer"]).await;
+    node.push_image("app", "kept", &[b"another"]).await;
+    let before = node.publish();
     let blob = sha256(b"layer");
     assert_eq!(node.delete(format!("/v2/app/manifests/{digest}")).await.status, StatusCode::ACCEPTED);
     assert_eq!(node.delete(format!("/v2/app/blobs/{blob}")).await.status, StatusCode::ACCEPTED);
-    for name in ["app", "local/app"] {
+    let root = node.store.state(&Namespace::local()).unwrap().root.unwrap().cid;
+    assert_ne!(root.to_string(), before);
+    let resolved = Resolved { root, path: Vec::new(), hints: Vec::new() };
+    world.set_name(ForeignName::parse("example.com").unwrap(), resolved);
+    for name in ["app", "local/app", &format!("{root}/app"), &format!("ipfs/{root}/app"), "example.com/app"] {
         node.get(format!("/v2/{name}/blobs/{blob}")).await.is_error(404, "BLOB_UNKNOWN");
         node.get(format!("/v2/{name}/manifests/{digest}")).await.is_error(404, "MANIFEST_UNKNOWN");
+        node.get(format!("/v2/{name}/manifests/1")).await.is_error(404, "MANIFEST_UNKNOWN");
+        assert_eq!(node.get(format!("/v2/{name}/manifests/kept")).await.status, StatusCode::OK);
+    }
+    // The root before it is no longer public, so nobody else reads what was deleted there.
+    for path in [format!("/v2/{before}/app/blobs/{blob}"), format!("/v2/{before}/app/manifests/1")] {
+        let elsewhere = node.request(Method::GET, path).header("host", "192.0.2.1").from("192.0.2.7:1").send().await;
+        assert_eq!(elsewhere.status, StatusCode::NOT_FOUND);
     }
     let mount = format!("/v2/other/blobs/uploads/?mount={blob}");
     assert_eq!(node.request(Method::POST, mount).send().await.status, StatusCode::ACCEPTED);
@@ -90,17 +109,29 @@ async fn a_blob_with_the_bytes_of_a_directory() {
 /// CVE-2026-33540 and its like: addresses that a manifest names are nobody's to dial.
 #[tokio::test]
 async fn layers_that_are_to_be_had_elsewhere_are_neither_needed_nor_fetched() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
     let node = Node::new().await;
     let config = node.push_blob("app", b"{}").await;
-    let mut manifest = image((config, 2), &[]);
+    node.push_blob("app", b"layer").await;
+    let mut manifest = image((config, 2), &[(sha256(b"layer"), 5)]);
     let elsewhere = sha256(b"elsewhere");
-    manifest["layers"] = json!([{
+    manifest["layers"].as_array_mut().unwrap().push(json!({
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-        "digest": elsewhere, "size": 9, "urls": ["http://127.0.0.1:1/secret"],
-    }]);
+        "digest": elsewhere, "size": 9, "urls": [format!("http://{address}/secret")],
+    }));
     let put = node.push_manifest("app", "1", &manifest).await;
     assert_eq!(put.status, StatusCode::CREATED, "{}", put.text());
     node.get(format!("/v2/app/blobs/{elsewhere}")).await.is_error(404, "BLOB_UNKNOWN");
     let pulled = node.registry.pull("app:1", |_| {}).await.unwrap();
-    assert_eq!(pulled.blobs, 1);
+    assert_eq!(pulled.blobs, 2);
+    // Nor does who pulls it from there, with all that goes with it.
+    let pair = Pair::of(Config::default(), true, node).await;
+    assert_eq!(pair.node.get(pair.manifest()).await.status, StatusCode::OK);
+    assert_eq!(pair.node.get(pair.blob(b"layer")).await.text(), "layer");
+    pair.node.get(pair.blob(b"elsewhere")).await.is_error(404, "BLOB_UNKNOWN");
+    assert_eq!(pair.node.registry.pull(&format!("{}/app:1", pair.root), |_| {}).await.unwrap().blobs, 2);
+    // A connection would wait in the listener's queue, accepted by the system.
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod cold;
+mod durable;
 mod faults;
 mod landscape;
 mod library;

@@ -1,12 +1,16 @@
-//! A store that can be full, and counts what it is asked for.
+//! A store that can be full, slow or broken, and counts what it is asked for.
 
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Origin, Stats, StoreError, UploadRecord, memory::MemoryStore,
 };
 use cidery_core::{CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use parking_lot::{Condvar, Mutex};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 /// A [`MemoryStore`] with a disk below it, as it were.
@@ -20,13 +24,57 @@ pub struct Disk {
     pub writers: Arc<AtomicUsize>,
     /// Records of uploads that were written.
     pub saves: Arc<AtomicUsize>,
+    /// Links that were journalled.
+    pub links: Arc<AtomicUsize>,
+    /// Roots that were committed.
+    pub commits: Arc<AtomicUsize>,
+    /// Whether nothing becomes durable: what should fails.
+    pub broken: Arc<AtomicBool>,
+    pub gate: Arc<Gate>,
+}
+
+/// Where commits, links and unlinks wait while it is closed.
+#[derive(Default)]
+pub struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+    pub waiting: AtomicUsize,
+}
+
+impl Gate {
+    pub fn close(&self) {
+        *self.closed.lock() = true;
+    }
+
+    pub fn open(&self) {
+        *self.closed.lock() = false;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) -> Result<(), StoreError> {
+        let mut closed = self.closed.lock();
+        self.waiting.fetch_add(1, SeqCst);
+        // A test that failed does not open it.
+        let late = self.opened.wait_while_for(&mut closed, |closed| *closed, Duration::from_secs(20)).timed_out();
+        self.waiting.fetch_sub(1, SeqCst);
+        if late { Err(StoreError::Poisoned("the gate stayed closed".into())) } else { Ok(()) }
+    }
 }
 
 impl Disk {
     pub fn new() -> Self {
         let count = || Arc::new(AtomicUsize::new(0));
-        let (room, writers, saves) = (count(), count(), count());
-        let disk = Self { memory: MemoryStore::new(), full: Arc::default(), room, writers, saves };
+        let disk = Self {
+            memory: MemoryStore::new(),
+            full: Arc::default(),
+            room: count(),
+            writers: count(),
+            saves: count(),
+            links: count(),
+            commits: count(),
+            broken: Arc::default(),
+            gate: Arc::default(),
+        };
         disk.room.store(usize::MAX / 2, SeqCst);
         disk
     }
@@ -35,6 +83,18 @@ impl Disk {
         let full = StoreError::Full { what: "a pack" };
         let left = self.room.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
         if self.full.load(SeqCst) || left.is_err() { Err(full) } else { Ok(()) }
+    }
+}
+
+impl Disk {
+    /// What a change of the journal waits for.
+    fn durable(&self) -> Result<(), StoreError> {
+        self.gate.pass()?;
+        if self.broken.load(SeqCst) {
+            let source = std::io::Error::other("input/output error");
+            return Err(StoreError::io("the journal", source));
+        }
+        Ok(())
     }
 }
 
@@ -86,6 +146,8 @@ impl RootStore for Disk {
         folded: &[Link],
     ) -> Result<RootEntry, CommitError> {
         self.room()?;
+        self.durable()?;
+        self.commits.fetch_add(1, SeqCst);
         self.memory.commit(namespace, expected, root, folded)
     }
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {
@@ -93,9 +155,12 @@ impl RootStore for Disk {
     }
     fn link(&self, link: &Link) -> Result<(), StoreError> {
         self.room()?;
+        self.durable()?;
+        self.links.fetch_add(1, SeqCst);
         self.memory.link(link)
     }
     fn unlink(&self, link: &Link) -> Result<(), StoreError> {
+        self.durable()?;
         self.memory.unlink(link)
     }
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {
