@@ -8,20 +8,20 @@ pub(crate) mod faulty;
 mod real;
 mod sys;
 
-pub(crate) use real::RealDisk;
+pub(crate) use real::{RealDisk, create_private_dir};
 pub(crate) use sys::{try_lock, unlock};
 
 /// A directory with files in it; names are relative, with at most one `/`.
 pub(crate) trait Disk: Send + Sync {
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// Creates a file that must not exist. Its name is durable after [`Disk::sync_dir`].
+    /// Creates a file that must not exist, for its owner alone. Its name is durable after [`Disk::sync_dir`].
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Gives a file another name, in place of what had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Creates a directory unless it is there.
+    /// Creates a directory unless it is there, for its owner alone.
     fn create_dir(&self, name: &str) -> io::Result<()>;
     /// The names in a directory (`""` for the top), in any order, without the directory's own.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;

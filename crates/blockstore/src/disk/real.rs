@@ -2,10 +2,10 @@
 
 use super::{Disk, DiskFile, sys};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, IoSlice},
-    os::unix::fs::FileExt,
-    path::PathBuf,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,13 +14,18 @@ pub(crate) struct RealDisk(pub(crate) PathBuf);
 
 struct RealFile(File);
 
+/// Creates a directory that only its owner can enter, unless it is there: what lies in it may be private.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.0.join(name))?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.0.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 
@@ -33,7 +38,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
-        fs::create_dir_all(self.0.join(name))
+        create_private_dir(&self.0.join(name))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {

@@ -5,7 +5,7 @@
 //! guarded, and a panic is a failure like any other.
 
 use super::{Checkpoint, Index, IndexError, IndexHome, decode, decode_checkpoint, encode, encode_checkpoint};
-use crate::pack::Location;
+use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
 use std::{
     fs, io,
@@ -77,6 +77,9 @@ fn guard<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
 impl IndexHome for SledHome {
     fn open(&self) -> Result<Box<dyn Index>, IndexError> {
         let config = sled::Config::new().path(&self.path).cache_capacity(self.cache).flush_every_ms(None);
+        // sled's own files are open to all; the directory is not.
+        create_private_dir(&self.path)
+            .map_err(|error| IndexError(format!("{} could not be created: {error}", self.path.display())))?;
         let started = Instant::now();
         let db = loop {
             match guard(|| config.open()) {

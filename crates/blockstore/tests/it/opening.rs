@@ -4,6 +4,7 @@ use cidery_blockstore::{DiskStore, OpenError, Options, Progress, Stage};
 use cidery_core::{Block, Blockstore, Origin, RootStore, StoreError};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     sync::{Arc, Mutex},
 };
 
@@ -84,4 +85,19 @@ fn a_rebuild_tells_how_far_it_is() {
     assert!(heard.len() >= 3 && heard.is_sorted_by_key(|progress| progress.done), "{heard:?}");
     let last = heard.last().unwrap();
     assert_eq!((last.stage, last.done), (Stage::RebuildIndex, last.total));
+}
+
+#[test]
+fn what_is_stored_is_open_to_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DiskStore::open(dir.path(), Options::default()).unwrap();
+    store.put(&Block::raw(&b"private"[..]), Origin::Pushed).unwrap();
+    store.close().unwrap();
+    let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    for file in ["format", "journal", "packs/0000000000000001.pack"] {
+        assert_eq!(mode(file), 0o600, "{file}");
+    }
+    for directory in ["packs", "index"] {
+        assert_eq!(mode(directory), 0o700, "{directory}");
+    }
 }
