@@ -54,7 +54,7 @@ pub trait RootStore: Send + Sync + 'static {
         root: Cid,
         folded: &[Link],
     ) -> Result<RootEntry, CommitError>;
-    /// Earlier and current roots, newest first, at most `limit`.
+    /// Earlier and current roots, newest first, at most `limit`. A store may know only the newest thousands.
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError>;
     /// Remembers a blob until a commit folds it in; again for the same repository and digest replaces it.
     fn link(&self, link: &Link) -> Result<(), StoreError>;

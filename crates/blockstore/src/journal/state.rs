@@ -5,15 +5,18 @@ use cidery_core::{
     Cid, Digest, Link, Namespace, NamespaceState, Publication, PublishMode, RepositoryName, RootEntry, UploadRecord,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// How many roots of one namespace are known in memory; earlier ones are in the journal only.
+pub(crate) const HISTORY: usize = 10_000;
 
 /// One namespace.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Space {
-    /// Oldest first; the last one is current.
-    pub(crate) history: Vec<RootEntry>,
+    /// Oldest first, at most [`HISTORY`]; the last one is current.
+    pub(crate) history: VecDeque<RootEntry>,
     pub(crate) links: BTreeMap<(RepositoryName, Digest), Link>,
     pub(crate) publication: Option<Published>,
 }
@@ -62,7 +65,10 @@ impl State {
             Event::Root { namespace, root, folded } => {
                 let space = self.spaces.entry(namespace.clone()).or_default();
                 let entry = RootEntry { cid: *root, sequence: record.sequence, at: from_millis(record.at) };
-                space.history.push(entry);
+                if space.history.len() == HISTORY {
+                    space.history.pop_front();
+                }
+                space.history.push_back(entry);
                 for key in folded {
                     space.links.remove(key);
                 }
@@ -107,7 +113,7 @@ impl State {
 
 impl Space {
     pub(crate) fn root(&self) -> Option<&RootEntry> {
-        self.history.last()
+        self.history.back()
     }
 
     pub(crate) fn state(&self) -> NamespaceState {
@@ -126,8 +132,7 @@ impl Space {
         let mut roots = vec![published.root];
         let mut expiry = None;
         if published.mode == PublishMode::Continuous {
-            for pair in self.history.windows(2).rev() {
-                let (old, successor) = (&pair[0], &pair[1]);
+            for (old, successor) in self.history.iter().zip(self.history.iter().skip(1)).rev() {
                 if successor.sequence < published.since {
                     break;
                 }
@@ -178,6 +183,17 @@ mod tests {
         assert_eq!(space.public_roots(hour(4), window), (vec![root(3), root(2), root(1)], Some(hour(5))));
         assert_eq!(space.public_roots(hour(5), window), (vec![root(3), root(2)], Some(hour(6))));
         assert_eq!(space.public_roots(hour(6), window), (vec![root(3)], None));
+    }
+
+    #[test]
+    fn only_the_newest_roots_are_kept() {
+        let mut state = State::default();
+        for n in 1..=HISTORY as u64 + 500 {
+            state.apply(&Record { sequence: n, at: n, event: commit(n as u8) });
+        }
+        let space = &state.spaces[&Namespace::local()];
+        assert_eq!((space.history.len(), space.history[0].sequence), (HISTORY, 501));
+        assert_eq!(space.root().map(|entry| entry.sequence), Some(HISTORY as u64 + 500));
     }
 
     #[test]
