@@ -5,9 +5,10 @@
 //! multihash), so that a blob with the bytes of a directory does not hide the directory's children.
 //! After a start nothing is shown until the sets are complete. A commit to a continuously published
 //! namespace walks on from the new root and stops at what is marked already; a new publication, and the
-//! end of a predecessor's time, make a new set that replaces the old one; withdrawing drops the set.
+//! end of predecessors' times, make a new set beside the old one and then replace it; withdrawing drops
+//! the set.
 
-use crate::store::Inner;
+use crate::{journal::Published, store::Inner};
 use cidery_core::{Cid, Multihash, Namespace, StoreError, codec, dag};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::{
@@ -20,6 +21,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+/// A namespace's predecessors stop being shown together, at most once in this time: so long may one be
+/// shown beyond its own.
+const BATCH: Duration = Duration::from_secs(3600);
 /// How often the ends of predecessors' times are looked for, at least.
 const ROUND: Duration = Duration::from_secs(600);
 
@@ -50,11 +54,27 @@ struct Set {
     awaited: Mutex<HashMap<u64, Vec<Cid>>>,
 }
 
+/// When a namespace's set has to be made anew.
+#[derive(Default)]
+pub(crate) struct Expiry {
+    /// When the next predecessor, of those in the set, stops being public.
+    next: Option<SystemTime>,
+    renewed: Option<SystemTime>,
+}
+
+impl Expiry {
+    fn due(&self, now: SystemTime) -> Option<SystemTime> {
+        // One that lies ahead is from before the clock was set back.
+        let earliest = self.renewed.filter(|at| *at <= now).and_then(|at| at.checked_add(BATCH));
+        Some(self.next?.max(earliest.unwrap_or(SystemTime::UNIX_EPOCH)))
+    }
+}
+
 /// All sets, and the work on them.
 pub(crate) struct Marks {
     key: RandomState,
     sets: RwLock<BTreeMap<Namespace, Arc<Set>>>,
-    /// One walk at a time.
+    /// Held by whoever changes a set that is shown, or shows another one. Never for a long walk.
     walking: Mutex<()>,
     ready: AtomicBool,
     /// How many awaited nodes there are in all sets together.
@@ -116,13 +136,6 @@ impl Marks {
         Ok(())
     }
 
-    /// Shows nothing of a namespace any more.
-    pub(crate) fn withdraw(&self, namespace: &Namespace) {
-        if let Some(set) = self.sets.write().remove(namespace) {
-            self.forget(&set);
-        }
-    }
-
     fn forget(&self, set: &Set) {
         let gone = std::mem::take(&mut *set.awaited.lock()).len();
         self.awaited.fetch_sub(gone, SeqCst);
@@ -164,22 +177,45 @@ impl Drop for WorkerEnd<'_> {
 }
 
 impl Inner {
-    /// Makes the marks of a namespace say what the journal says. `fresh` starts over, for what
-    /// is not public any more; without it, only what came new is walked.
-    pub(crate) fn refresh_marks(&self, namespace: &Namespace, fresh: bool) {
+    /// Marks what a commit brought. Where the publication has no set yet, whoever makes it takes in
+    /// this commit's root as well before anybody can see the set.
+    pub(crate) fn extend_marks(&self, namespace: &Namespace, root: &Cid) {
         let _one = self.marks.walking.lock();
-        let Some((published, roots)) = self.public_roots(namespace) else {
-            // Withdrawn meanwhile.
-            return;
-        };
-        let current = self.marks.sets.read().get(namespace).cloned();
-        if let Some(set) = current.filter(|set| !fresh && set.since == published.since) {
-            self.walk(&set, vec![published.root]);
+        let Some((published, roots)) = self.public_roots(namespace, false) else { return };
+        // Its publication may be another one by now, and the root not public.
+        if let Some(set) = self.set_of(namespace, &published).filter(|_| roots.contains(root)) {
+            self.walk(&set, vec![*root]);
+        }
+    }
+
+    /// Makes the marks of a new publication, unless they are there: a publication said again.
+    pub(crate) fn ensure_marks(&self, namespace: &Namespace) {
+        let known = |(published, _): (Published, _)| self.set_of(namespace, &published).is_some();
+        if !self.public_roots(namespace, false).is_some_and(known) {
+            self.renew_marks(namespace);
+        }
+    }
+
+    fn set_of(&self, namespace: &Namespace, published: &Published) -> Option<Arc<Set>> {
+        self.marks.sets.read().get(namespace).filter(|set| set.since == published.since).cloned()
+    }
+
+    /// Makes a namespace's set from nothing, for what was not public before or is not any more.
+    ///
+    /// The long walk goes on beside commits, which extend the former set meanwhile; only what they
+    /// brought is walked while they wait.
+    fn renew_marks(&self, namespace: &Namespace) {
+        // Withdrawn meanwhile, if there is none.
+        let Some((began, roots)) = self.public_roots(namespace, true) else { return };
+        let set = Arc::new(Set { since: began.since, reached: RwLock::default(), awaited: Mutex::default() });
+        if !self.walk(&set, roots.clone()) {
             return;
         }
-        let set = Arc::new(Set { since: published.since, reached: RwLock::default(), awaited: Mutex::default() });
-        if !self.walk(&set, roots) {
-            return;
+        let _one = self.marks.walking.lock();
+        let Some((published, now)) = self.public_roots(namespace, false) else { return self.marks.forget(&set) };
+        let new = now.into_iter().filter(|root| !roots.contains(root)).collect();
+        if published.since != began.since || !self.walk(&set, new) {
+            return self.marks.forget(&set);
         }
         let mut sets = self.marks.sets.write();
         // Withdrawn, or published otherwise, during the walk: then this set must not come up.
@@ -194,6 +230,18 @@ impl Inner {
         let late: Vec<Cid> = set.awaited.lock().values().flatten().copied().collect();
         for cid in late.into_iter().filter(here) {
             self.marks.arrived(cid.hash());
+        }
+    }
+
+    /// Shows nothing of a namespace any more, unless it was published again meanwhile.
+    pub(crate) fn withdraw_marks(&self, namespace: &Namespace) {
+        let mut sets = self.marks.sets.write();
+        let now = self.state.read().publication(namespace).map(|now| now.since);
+        let gone =
+            if sets.get(namespace).is_some_and(|set| Some(set.since) != now) { sets.remove(namespace) } else { None };
+        drop(sets);
+        if let Some(set) = gone {
+            self.marks.forget(&set);
         }
     }
 
@@ -258,7 +306,7 @@ impl Inner {
         let _end = WorkerEnd(&self.marks);
         let published: Vec<Namespace> = self.published_namespaces();
         for namespace in &published {
-            self.refresh_marks(namespace, false);
+            self.ensure_marks(namespace);
         }
         {
             let _todo = self.marks.todo.lock();
@@ -298,36 +346,42 @@ impl Inner {
 
     /// How long until a predecessor stops being public.
     fn next_expiry(&self) -> Option<Duration> {
-        let first = self.expiries.lock().values().min().copied()?;
-        Some(first.duration_since(self.now()).unwrap_or_default())
+        let now = self.now();
+        let first = self.expiries.lock().values().filter_map(|expiry| expiry.due(now)).min()?;
+        Some(first.duration_since(now).unwrap_or_default())
     }
 
-    /// Starts over where a predecessor's time is up.
+    /// Starts over where a predecessor's time is up, but not again and again for a namespace that is
+    /// pushed to all the time.
     pub(crate) fn expire_marks(&self) {
         let now = self.now();
-        let due: Vec<Namespace> = {
-            let mut expiries = self.expiries.lock();
-            let due = expiries.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
-            expiries.retain(|_, at| *at > now);
-            due
-        };
+        let is_due = |expiry: &Expiry| expiry.due(now).is_some_and(|due| due <= now);
+        let due: Vec<Namespace> =
+            self.expiries.lock().iter().filter(|(_, expiry)| is_due(expiry)).map(|(name, _)| name.clone()).collect();
         for namespace in due {
-            self.refresh_marks(&namespace, true);
+            self.renew_marks(&namespace);
         }
     }
 
     /// A namespace's publication with the roots that are public now; remembers when the next of them
-    /// stops being so.
-    fn public_roots(&self, namespace: &Namespace) -> Option<(crate::journal::Published, Vec<Cid>)> {
+    /// stops being so. `renewing`: a set is made with these roots alone.
+    fn public_roots(&self, namespace: &Namespace, renewing: bool) -> Option<(Published, Vec<Cid>)> {
         let state = self.state.read();
-        let space = state.spaces.get(namespace)?;
-        let published = space.publication?;
-        let (roots, expiry) = space.public_roots(self.now(), self.options.predecessors);
+        let published = state.publication(namespace);
         let mut expiries = self.expiries.lock();
-        match expiry {
-            Some(at) => expiries.insert(namespace.clone(), at),
-            None => expiries.remove(namespace),
+        let (Some(published), Some(space)) = (published, state.spaces.get(namespace)) else {
+            expiries.remove(namespace);
+            return None;
         };
+        let now = self.now();
+        let (roots, next) = space.public_roots(now, self.options.predecessors);
+        let expiry = expiries.entry(namespace.clone()).or_default();
+        if renewing {
+            *expiry = Expiry { next, renewed: Some(now) };
+        } else {
+            // One that is overdue is not forgotten.
+            expiry.next = [expiry.next, next].into_iter().flatten().min();
+        }
         Some((published, roots))
     }
 

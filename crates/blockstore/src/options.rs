@@ -13,7 +13,8 @@ pub struct Options {
     pub index_cache: u64,
     /// A pack that has grown to this many bytes takes no more blocks.
     pub pack_size: u64,
-    /// How long the predecessors of a continuously published root stay public, for pulls in flight.
+    /// How long the predecessors of a continuously published root stay public, for pulls in flight. They
+    /// are withdrawn together, at most once an hour for a namespace, so up to an hour later.
     pub predecessors: Duration,
 }
 

@@ -56,6 +56,7 @@ struct World {
     failing_flushes: u32,
     failing_reads: bool,
     on_flush: Option<Arc<dyn Fn() + Send + Sync>>,
+    on_read: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// Shared by all who use the disk.
@@ -148,6 +149,11 @@ impl FaultyDisk {
     /// Calls `hook` before every flush of a file.
     pub(crate) fn on_flush(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.0.lock().on_flush = Some(Arc::new(hook));
+    }
+
+    /// Calls `hook` before every read of a file.
+    pub(crate) fn on_read(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().on_read = Some(Arc::new(hook));
     }
 
     /// The disk as it comes up again.
@@ -251,6 +257,10 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let hook = self.0.0.lock().on_read.clone();
+        if let Some(hook) = hook {
+            hook();
+        }
         let world = self.0.0.lock();
         if world.failing_reads {
             return Err(io::Error::other("a read failed"));

@@ -14,7 +14,7 @@ use crate::{
     format::{self, Lock},
     index::{IndexHome, SledHome},
     journal::{Journal, State},
-    marks::Marks,
+    marks::{Expiry, Marks},
     options::{OpenError, Options},
     pack::{Packs, write_back},
     recent::Recent,
@@ -60,8 +60,7 @@ pub(crate) struct Inner {
     pub(crate) state: RwLock<State>,
     group: Group<Op, Result<Outcome, CommitError>>,
     pub(crate) marks: Marks,
-    /// When the next predecessor of a namespace stops being public.
-    pub(crate) expiries: Mutex<BTreeMap<Namespace, SystemTime>>,
+    pub(crate) expiries: Mutex<BTreeMap<Namespace, Expiry>>,
     /// Blocks whose record was found damaged: the next put of one writes it again.
     damaged: Mutex<HashSet<Multihash>>,
     notes: Mutex<Vec<String>>,

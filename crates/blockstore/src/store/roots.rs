@@ -48,7 +48,7 @@ impl RootStore for DiskStore {
         };
         let published = inner.state.read().publication(namespace);
         if published.is_some_and(|published| published.mode == PublishMode::Continuous) {
-            inner.refresh_marks(namespace, false);
+            inner.extend_marks(namespace, &root);
         }
         Ok(entry)
     }
@@ -79,14 +79,14 @@ impl RootStore for DiskStore {
         }
         inner.write(Op::Publish { namespace: namespace.clone(), mode })?;
         inner.marks.wait_ready()?;
-        inner.refresh_marks(namespace, false);
+        inner.ensure_marks(namespace);
         Ok(())
     }
 
     fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let inner = &self.0.inner;
         inner.write(Op::Unpublish(namespace.clone()))?;
-        inner.marks.withdraw(namespace);
+        inner.withdraw_marks(namespace);
         Ok(())
     }
 

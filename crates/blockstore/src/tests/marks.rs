@@ -5,7 +5,13 @@ use crate::DiskStore;
 use cidery_core::{
     Block, Blockstore, Cid, Multihash, Namespace, Origin, PublicBlocks, PublishMode, RootStore, codec, suite::node,
 };
-use std::time::Duration;
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Duration,
+};
 
 fn raw(text: &str) -> Block {
     Block::raw(text.as_bytes().to_vec())
@@ -183,4 +189,115 @@ fn nodes_that_are_inline_malformed_or_shared_with_blobs() {
 /// A node small enough for an identity CID: one link to a CID with a short hash would do, but 36 + 8 bytes fit too.
 fn node_bytes(child: &Cid) -> Vec<u8> {
     node(&[*child]).data().to_vec()
+}
+
+#[test]
+fn predecessors_expire_together_and_at_most_once_an_hour() {
+    let rig = Rig::new();
+    let local = Namespace::local();
+    let store = rig.open().unwrap();
+    let minutes = |n: u64| *rig.now.lock() += Duration::from_secs(60 * n);
+    let blocks: Vec<Block> = ["one", "two", "three", "four", "five"].map(raw).into();
+    let roots: Vec<Block> = blocks.iter().map(|block| node(&[*block.cid()])).collect();
+    let commit = |n: usize| {
+        put(&store, &[&blocks[n], &roots[n]]);
+        store.commit(&local, n.checked_sub(1).map(|n| *roots[n].cid()), *roots[n].cid(), &[]).unwrap();
+    };
+    let shown = || {
+        store.inner().expire_marks();
+        blocks.iter().map(|block| sees(&store, block)).collect::<Vec<_>>()
+    };
+    commit(0);
+    store.publish(&local, PublishMode::Continuous).unwrap();
+    for n in 1..4 {
+        minutes(10);
+        commit(n);
+    }
+    // The first one is due.
+    minutes(48 * 60 - 20);
+    assert_eq!(shown(), [false, true, true, true, false]);
+    minutes(25);
+    assert_eq!(shown(), [false, true, true, true, false], "the others wait for the hour");
+    // A commit does not let what is overdue be forgotten.
+    commit(4);
+    minutes(34);
+    assert_eq!(shown(), [false, true, true, true, true]);
+    minutes(1);
+    assert_eq!(shown(), [false, false, false, true, true]);
+}
+
+#[test]
+fn commits_do_not_wait_for_a_walk_and_are_in_what_it_makes() {
+    let rig = Rig::new();
+    let local = Namespace::local();
+    let store = rig.open().unwrap();
+    let blocks: Vec<Block> = ["one", "two", "three"].map(raw).into();
+    let roots: Vec<Block> = blocks.iter().map(|block| node(&[*block.cid()])).collect();
+    for (block, root) in blocks.iter().zip(&roots) {
+        put(&store, &[block, root]);
+    }
+    store.commit(&local, None, *roots[0].cid(), &[]).unwrap();
+    store.publish(&local, PublishMode::Continuous).unwrap();
+    store.commit(&local, Some(*roots[0].cid()), *roots[1].cid(), &[]).unwrap();
+    // The walk that lets the first root go is held up at its first read.
+    let ((reached, is_reached), (go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
+    let (held, may_go) = (AtomicBool::new(false), parking_lot::Mutex::new(may_go));
+    rig.disk.on_read(move || {
+        if !held.swap(true, SeqCst) {
+            reached.send(()).unwrap();
+            may_go.lock().recv().unwrap();
+        }
+    });
+    std::thread::scope(|scope| {
+        let walk = scope.spawn(|| {
+            *rig.now.lock() += Duration::from_secs(49 * 3600);
+            store.inner().expire_marks();
+        });
+        is_reached.recv().unwrap();
+        let (done, is_done) = mpsc::channel();
+        let commit = scope.spawn({
+            let (store, local, roots) = (&store, &local, &roots);
+            move || {
+                store.commit(local, Some(*roots[1].cid()), *roots[2].cid(), &[]).unwrap();
+                done.send(()).unwrap();
+            }
+        });
+        let in_time = is_done.recv_timeout(Duration::from_secs(20));
+        let seen = sees(&store, &blocks[2]);
+        go.send(()).unwrap();
+        commit.join().unwrap();
+        walk.join().unwrap();
+        assert!(in_time.is_ok() && seen, "the commit waited for the walk");
+    });
+    let shown: Vec<bool> = blocks.iter().map(|block| sees(&store, block)).collect();
+    assert_eq!(shown, [false, true, true]);
+}
+
+#[test]
+fn a_late_withdrawal_leaves_the_next_publication_alone() {
+    let rig = Rig::new();
+    let local = Namespace::local();
+    let store = rig.open().unwrap();
+    let mine = raw("mine");
+    let root = node(&[*mine.cid()]);
+    put(&store, &[&mine, &root]);
+    store.commit(&local, None, *root.cid(), &[]).unwrap();
+    store.publish(&local, PublishMode::Continuous).unwrap();
+    // The last step of an unpublish whose record came before that of the publication.
+    store.inner().withdraw_marks(&local);
+    assert!(sees(&store, &mine));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    store.unpublish(&local).unwrap();
+                    store.publish(&local, PublishMode::Continuous).unwrap();
+                }
+            });
+        }
+    });
+    let published = store.state(&local).unwrap().published.is_some();
+    assert_eq!(sees(&store, &mine), published);
+    store.unpublish(&local).unwrap();
+    assert!(!sees(&store, &mine));
 }
