@@ -33,6 +33,7 @@ mod format;
 mod index;
 mod journal;
 mod marks;
+mod notes;
 mod options;
 mod pack;
 mod recent;

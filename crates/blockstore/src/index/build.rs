@@ -35,6 +35,8 @@ pub(crate) struct Survey {
     pub(crate) checkpoints: BTreeMap<u64, Checkpoint>,
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
+    /// It was never opened for a store before: new, or lost.
+    pub(crate) fresh: bool,
 }
 
 /// Goes through an index and checks that it can be one of these packs.
@@ -47,7 +49,12 @@ pub(crate) fn survey(index: &dyn Index, store: u64, packs: &BTreeMap<u64, PackVi
     match index.store()? {
         Some(id) if id == store => {}
         Some(id) => return wrong(format!("it belongs to store {id:016x}")),
-        None => index.set_store(store)?,
+        None => {
+            survey.fresh = true;
+            index.set_store(store)?;
+            // So that it is told from a lost one after a stop before its first checkpoint.
+            index.flush()?;
+        }
     }
     for (id, checkpoint) in &survey.checkpoints {
         let Some(pack) = packs.get(id) else { return wrong(format!("it knows a pack {id:016x} that is not there")) };

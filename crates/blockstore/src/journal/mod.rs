@@ -27,6 +27,7 @@ pub(crate) use state::{Published, Space, State, to_millis};
 use crate::{
     codec::{Put, Take},
     disk::{Disk, DiskFile},
+    notes::Notes,
     options::OpenError,
 };
 use cidery_core::StoreError;
@@ -107,7 +108,7 @@ impl Journal {
     }
 
     /// Opens it and replays it into a state; notes what was cut.
-    pub(crate) fn open(disk: &dyn Disk, id: u64, notes: &mut Vec<String>) -> Result<(Self, State), OpenError> {
+    pub(crate) fn open(disk: &dyn Disk, id: u64, notes: &mut Notes) -> Result<(Self, State), OpenError> {
         let file = disk.open(NAME).map_err(io_error("opening"))?;
         let end = file.len().map_err(io_error("reading"))?;
         let mut state = State { sequence: check_header(&*file, id)?, ..State::default() };

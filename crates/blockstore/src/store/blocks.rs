@@ -160,7 +160,7 @@ impl Blockstore for DiskStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.0.inner.check_open()?;
-        self.0.inner.submit(Op::Sync { mark: false }).map(drop).map_err(only_store)
+        self.0.inner.submit(Op::Sync).map(drop).map_err(only_store)
     }
 
     fn stats(&self) -> Stats {

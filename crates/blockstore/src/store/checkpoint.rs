@@ -14,7 +14,7 @@ use std::{
 };
 
 /// A checkpoint is due after this many bytes …
-const BYTES: u64 = 256 << 20;
+pub(super) const BYTES: u64 = 256 << 20;
 /// … or when this many blocks are not in the index.
 const BLOCKS: usize = 16 << 10;
 /// With so many no more are taken: the index must be failing.
@@ -144,7 +144,7 @@ impl Inner {
     /// Moves blocks that are durable from the recent ones to the index.
     pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
         let mut progressed = self.progressed.lock();
-        self.submit(Op::Sync { mark: true }).map_err(only_store)?;
+        self.submit(Op::Sync).map_err(only_store)?;
         let durable: BTreeMap<u64, (u64, u64)> =
             self.packs.all().iter().map(|pack| (pack.id(), (pack.header.salt, pack.durable()))).collect();
         let settled = |place: &Location| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto);

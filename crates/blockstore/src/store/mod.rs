@@ -15,8 +15,9 @@ use crate::{
     index::{IndexHome, SledHome},
     journal::{Journal, State},
     marks::{Expiry, Marks},
+    notes::Notes,
     options::{OpenError, Options},
-    pack::{Packs, write_back},
+    pack::{Pack, Packs, write_back},
     recent::Recent,
 };
 use checkpoint::{Alarm, IndexSlot, Progressed};
@@ -57,13 +58,15 @@ pub(crate) struct Inner {
     alarm: Alarm,
     buffers: Buffers,
     journal: Mutex<Journal>,
+    /// Packs that were flushed since the journal last took their marks.
+    unmarked: Mutex<BTreeMap<u64, Arc<Pack>>>,
     pub(crate) state: RwLock<State>,
     group: Group<Op, Result<Outcome, CommitError>>,
     pub(crate) marks: Marks,
     pub(crate) expiries: Mutex<BTreeMap<Namespace, Expiry>>,
     /// Blocks whose record was found damaged: the next put of one writes it again.
     damaged: Mutex<HashSet<Multihash>>,
-    notes: Mutex<Vec<String>>,
+    notes: Mutex<Notes>,
     poison: OnceLock<String>,
     closed: AtomicBool,
     blocks: AtomicU64,
@@ -105,7 +108,6 @@ impl Inner {
     }
 
     fn note(&self, text: String) {
-        tracing::warn!("{text}");
         self.notes.lock().push(text);
     }
 }
@@ -172,8 +174,9 @@ impl DiskStore {
     }
 
     /// What was found wrong and put right, or could not be, since the store was opened: one sentence each.
+    /// The same one is kept once, and after the first few hundred only their number.
     pub fn damage(&self) -> Vec<String> {
-        self.0.inner.notes.lock().clone()
+        self.0.inner.notes.lock().list()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Inner, Parts,
-    checkpoint::{Alarm, IndexSlot},
+    checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot},
 };
 use crate::{
     disk::{Disk, DiskFile},
@@ -10,6 +10,7 @@ use crate::{
     index::{self, Index, IndexError, IndexHome, PackView, Survey, prefer},
     journal::{Journal, State},
     marks::Marks,
+    notes::Notes,
     options::{OpenError, Options, Progress, Stage},
     pack::{BadHeader, Class, FILE_HEADER, FileHeader, Found, Pack, Packs, Scan, VERSION, Writeback, file_name, id_of},
     recent::Recent,
@@ -22,6 +23,8 @@ use std::{
 };
 
 const PACKS: &str = "packs";
+/// Appended to the name of a pack that can't be read, instead of removing it.
+const SET_ASIDE: &str = ".damaged";
 
 /// A pack as it was found.
 struct FoundPack {
@@ -37,15 +40,14 @@ impl Inner {
     /// The store, and what its write-back thread waits for.
     pub(super) fn open(parts: Parts) -> Result<(Self, Receiver<Writeback>), OpenError> {
         let Parts { disk, index: home, options, clock } = parts;
-        let mut notes = Vec::new();
-        let (id, names) = prepare(&*disk)?;
+        let mut notes = Notes::default();
+        let (id, names, last_id) = prepare(&*disk)?;
         let (journal, state) = Journal::open(&*disk, id, &mut notes)?;
         let found = find_packs(&*disk, &names, &state, &mut notes)?;
-        let next_id = names.iter().chain(state.packs.keys()).max().map_or(1, |last| last + 1);
+        let next_id = state.packs.keys().max().map_or(0, |last| *last).max(last_id) + 1;
         let opened = open_index(&*home, id, &found, &options, &mut notes)?;
         let (recent, packs) = catch_up(&opened, found, &mut notes)?;
         let (blocks, bytes) = (opened.blocks + recent.blocks, opened.bytes + recent.bytes);
-        notes.iter().for_each(|note| tracing::warn!("{note}"));
         let published = state.spaces.values().any(|space| space.publication.is_some());
         let (packs, writeback) = Packs::new(disk.clone(), packs, next_id, options.pack_size);
         let inner = Self {
@@ -61,6 +63,7 @@ impl Inner {
             alarm: Alarm::default(),
             buffers: Default::default(),
             journal: Mutex::new(journal),
+            unmarked: Default::default(),
             state: RwLock::new(state),
             group: Default::default(),
             marks: Marks::new(!published),
@@ -77,8 +80,9 @@ impl Inner {
     }
 }
 
-/// Makes sure that the directory is a store; its id, and the ids of its packs.
-fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>), OpenError> {
+/// Makes sure that the directory is a store; its id, the ids of its packs, and the highest id that was
+/// ever a pack's by the names of files.
+fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>, u64), OpenError> {
     let journal = Journal::exists(disk)?;
     let id = match format::read(disk)? {
         Some(id) => id,
@@ -92,7 +96,11 @@ fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>), OpenError> {
     };
     let failed = |e| StoreError::io("preparing the directory of packs", e);
     disk.create_dir(PACKS).map_err(failed)?;
-    let mut packs: Vec<u64> = disk.list(PACKS).map_err(failed)?.iter().filter_map(|name| id_of(name)).collect();
+    let names = disk.list(PACKS).map_err(failed)?;
+    let mut packs: Vec<u64> = names.iter().filter_map(|name| id_of(name)).collect();
+    // The id of one that was set aside is not given to another.
+    let set_aside = names.iter().filter_map(|name| id_of(name.strip_suffix(SET_ASIDE)?));
+    let last = packs.iter().copied().chain(set_aside).max().unwrap_or_default();
     packs.sort_unstable();
     if !journal {
         if !packs.is_empty() {
@@ -104,7 +112,7 @@ fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>), OpenError> {
         // Also makes the directory of packs durable, before anything is in it.
         Journal::create(disk, id)?;
     }
-    Ok((id, packs))
+    Ok((id, packs, last))
 }
 
 /// Opens the packs that can be used.
@@ -112,7 +120,7 @@ fn find_packs(
     disk: &dyn Disk,
     ids: &[u64],
     state: &State,
-    notes: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<BTreeMap<u64, FoundPack>, OpenError> {
     let mut found = BTreeMap::new();
     for id in ids {
@@ -138,9 +146,20 @@ fn find_packs(
                 sealed = true;
                 FileHeader { class: Class::Leaves, id: *id, salt: mark.salt }
             }
-            (Err(BadHeader::Damaged), None) => {
-                // Created just before a stop, and never flushed: nothing in it was acknowledged.
+            (Err(BadHeader::Damaged), None) if len <= FILE_HEADER => {
+                // Created just before a stop, and there is nothing in it.
                 disk.remove(&name).map_err(failed)?;
+                continue;
+            }
+            (Err(BadHeader::Damaged), None) => {
+                // By the journal nothing in it was acknowledged; but then its header is not all that may
+                // be damaged, so nothing is removed.
+                let aside = format!("{name}{SET_ASIDE}");
+                disk.rename(&name, &aside).map_err(failed)?;
+                disk.sync_dir(PACKS).map_err(failed)?;
+                notes.push(format!(
+                    "the header of {name} is damaged and the journal does not know it: it is now {aside}, {len} bytes"
+                ));
                 continue;
             }
         };
@@ -170,7 +189,7 @@ fn open_index(
     id: u64,
     found: &BTreeMap<u64, FoundPack>,
     options: &Options,
-    notes: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<OpenedIndex, OpenError> {
     // A checkpoint of the index says that a pack was flushed, as the journal's marks do.
     let views = |reach: fn(&FoundPack) -> u64| -> BTreeMap<u64, PackView> {
@@ -182,8 +201,10 @@ fn open_index(
     let checked = || -> Result<_, IndexError> {
         let index = home.open()?;
         let survey = index::survey(&*index, id, &views(|pack| pack.len))?;
-        let fresh = survey.checkpoints.is_empty() && found.values().any(|pack| pack.durable > FILE_HEADER);
-        if fresh { Err(IndexError("it is empty".into())) } else { Ok((index, survey)) }
+        // Without a checkpoint there may be a checkpoint's worth of blocks that it does not hold, not more.
+        let known: u64 = found.values().map(|pack| pack.durable.saturating_sub(FILE_HEADER)).sum();
+        let lost = survey.checkpoints.is_empty() && known > if survey.fresh { 0 } else { 4 * CHECKPOINT_BYTES };
+        if lost { Err(IndexError("it is empty".into())) } else { Ok((index, survey)) }
     };
     let (index, survey) = match checked() {
         Ok(opened) => opened,
@@ -224,7 +245,7 @@ struct Caught {
 fn catch_up(
     opened: &OpenedIndex,
     found: BTreeMap<u64, FoundPack>,
-    notes: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<(Caught, Vec<Pack>), OpenError> {
     let mut caught = Caught::default();
     let mut packs = Vec::new();

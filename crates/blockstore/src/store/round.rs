@@ -14,15 +14,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// The journal learns how much of a pack is on the disk in steps of this many bytes.
-const MARK_STEP: u64 = 64 << 20;
-
 /// What a caller wants to be durable, together with all blocks put before.
 pub(super) enum Op {
-    /// Blocks alone. `mark` notes in the journal how far every pack is durable.
-    Sync {
-        mark: bool,
-    },
+    /// Blocks alone.
+    Sync,
     Commit {
         namespace: Namespace,
         expected: Option<Cid>,
@@ -91,7 +86,7 @@ impl Draft<'_> {
 
     fn add(&mut self, op: Op) -> Result<Outcome, CommitError> {
         match op {
-            Op::Sync { .. } => {}
+            Op::Sync => {}
             Op::Note(event) => {
                 self.record(event)?;
             }
@@ -137,15 +132,15 @@ impl Inner {
         if let Err(error) = self.check_sound() {
             return all_fail(error, members);
         }
-        let flushed = match self.packs.flush(&self.syncs) {
-            Ok(flushed) => flushed,
+        // Those of earlier rounds are among them if the journal could not take their marks.
+        let mut unmarked = self.unmarked.lock();
+        match self.packs.flush(&self.syncs) {
+            Ok(flushed) => unmarked.extend(flushed.into_iter().map(|pack| (pack.id(), pack))),
             Err(error) => {
                 self.poison(&error);
                 return all_fail(error, members);
             }
-        };
-        let mark = ops.iter().any(|op| matches!(op, Op::Sync { mark: true }));
-        let packs = if mark { self.packs.all() } else { flushed };
+        }
         let (mut results, wrote, records, marked) = {
             let state = self.state.read();
             let mut draft = Draft {
@@ -163,10 +158,11 @@ impl Inner {
                 results.push(draft.add(op));
                 wrote.push(draft.records.len() > before);
             }
-            let marked = mark_packs(&mut draft, packs, if mark { 1 } else { MARK_STEP });
+            let marked = mark_packs(&mut draft, unmarked.values());
             (results, wrote, draft.records, marked)
         };
         if records.is_empty() {
+            unmarked.clear();
             return results;
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -178,6 +174,7 @@ impl Inner {
                 for (pack, durable) in marked {
                     pack.journaled.store(durable, Ordering::Release);
                 }
+                unmarked.clear();
             }
             Err(error) => {
                 let error = match error {
@@ -187,8 +184,9 @@ impl Inner {
                         error
                     }
                 };
+                // Nothing is acknowledged that the journal does not vouch for, blocks included.
                 for (result, wrote) in results.iter_mut().zip(wrote) {
-                    if wrote && result.is_ok() {
+                    if (wrote || !marked.is_empty()) && result.is_ok() {
                         *result = Err(error.clone().into());
                     }
                 }
@@ -198,16 +196,17 @@ impl Inner {
     }
 }
 
-/// Adds how far packs are on the disk, where that grew by `step` bytes or more.
-fn mark_packs(draft: &mut Draft<'_>, packs: Vec<Arc<Pack>>, step: u64) -> Vec<(Arc<Pack>, u64)> {
+/// Adds how far packs are on the disk, where that grew: what is acknowledged lies before these marks, so
+/// a start can tell damage from what nobody was promised.
+fn mark_packs<'a>(draft: &mut Draft<'_>, packs: impl Iterator<Item = &'a Arc<Pack>>) -> Vec<(Arc<Pack>, u64)> {
     let mut marked = Vec::new();
     for pack in packs {
         let durable = pack.durable();
-        if durable >= pack.journaled.load(Ordering::Acquire) + step {
+        if durable > pack.journaled.load(Ordering::Acquire) {
             let event = Event::PackFlushed { pack: pack.id(), salt: pack.header.salt, len: durable };
             // Such a record is far from the limit.
             if draft.record(event).is_ok() {
-                marked.push((pack, durable));
+                marked.push((pack.clone(), durable));
             }
         }
     }

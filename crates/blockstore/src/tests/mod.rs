@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod group;
+mod loss;
 mod marks;
 mod player;
 mod rig;
