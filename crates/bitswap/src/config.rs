@@ -76,6 +76,10 @@ pub struct Config {
     pub inbound_streams: usize,
     /// Bytes of unfinished messages per connection.
     pub inbound_buffer: usize,
+    /// Bytes of unfinished messages of all connections together, small messages apart.
+    pub inbound_buffers: usize,
+    /// When those are used up, the message that comes slowest is given up after this time.
+    pub inbound_patience: Duration,
     /// Entries (wants, presences and blocks together) in one message; more close the stream.
     pub max_entries: usize,
     /// A stream on which a started message makes no progress for this long is closed.
@@ -117,6 +121,8 @@ impl Default for Config {
             message_target: 64 << 10,
             inbound_streams: 64,
             inbound_buffer: 8 << 20,
+            inbound_buffers: 64 << 20,
+            inbound_patience: Duration::from_secs(1),
             max_entries: 64 << 10,
             stream_timeout: Duration::from_secs(30),
         }

@@ -22,6 +22,7 @@ mod behaviour;
 mod buffers;
 mod client;
 mod config;
+mod frames;
 mod handler;
 mod protocol;
 mod reader;

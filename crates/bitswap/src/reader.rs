@@ -2,6 +2,7 @@
 
 use crate::{
     api::Misbehaviour,
+    frames::Place,
     shared::Shared,
     slot::PeerSlot,
     wire::{MAX_FRAME, decode},
@@ -31,11 +32,12 @@ pub(crate) async fn run(
         let share = u32::try_from((len >> 10).clamp(1, shared.config.inbound_buffer >> 10)).unwrap_or(u32::MAX);
         // Never closed.
         let permit = buffer.acquire_many(share).await.map_err(io::Error::other)?;
-        let frame = body(&mut stream, len, &shared, &slot).await?;
+        let place = shared.frames.enter(len).await?;
+        let frame = body(&mut stream, len, place.as_ref(), &shared, &slot).await?;
         let message =
             decode(frame, shared.config.max_entries).map_err(|error| bad(&shared, &slot, error.to_string()))?;
         shared.receive(slot.peer, message).await;
-        drop(permit);
+        drop((permit, place));
     }
     Ok(())
 }
@@ -59,13 +61,22 @@ async fn length(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<usiz
 async fn body(
     stream: &mut (impl AsyncRead + Unpin),
     len: usize,
+    place: Option<&Place>,
     shared: &Shared,
     slot: &PeerSlot,
 ) -> io::Result<Bytes> {
     let mut frame = shared.buffers.take(len);
     let mut filled = 0;
     while filled < len {
-        let read = timeout(shared.config.stream_timeout, stream.read(&mut frame.as_mut()[filled..])).await;
+        let read = timeout(shared.config.stream_timeout, stream.read(&mut frame.as_mut()[filled..]));
+        let read = match place {
+            None => read.await,
+            Some(place) => tokio::select! {
+                biased;
+                read = read => read,
+                () = place.over() => return Err(crate::session::timed_out("others need the memory of a slow frame")),
+            },
+        };
         let read = read.map_err(|_| crate::session::timed_out("the rest of a frame did not come"))??;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -74,6 +85,12 @@ async fn body(
         if len >= LARGE {
             slot.hear();
         }
+        if let Some(place) = place {
+            place.filled(filled);
+        }
+    }
+    if let Some(place) = place {
+        place.complete();
     }
     Ok(frame.freeze())
 }

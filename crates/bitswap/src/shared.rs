@@ -6,6 +6,7 @@ use crate::{
     api::{Misbehaviour, Stats},
     buffers::Buffers,
     client::{Claim, Client},
+    frames::Frames,
     server::Server,
     wire::{DONT_HAVE, Message, Outgoing, Payload, Version, block_of},
 };
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     /// Wakes the behaviour.
     pub waker: Arc<AtomicWaker>,
     pub buffers: Arc<Buffers>,
+    /// Room for inbound frames.
+    pub frames: Arc<Frames>,
     /// One permit a want.
     pub wants: Arc<Semaphore>,
     /// One permit a message being hashed and stored.
@@ -52,6 +55,7 @@ impl Shared {
             server: Mutex::new(Server::new(config.clone())),
             waker,
             buffers: Arc::default(),
+            frames: Frames::new(config.inbound_buffers, config.inbound_patience),
             wants: Arc::new(Semaphore::new(config.max_wants)),
             hashers: Arc::new(Semaphore::new(config.hashers)),
             lookups: Arc::new(Semaphore::new(config.lookups)),

@@ -199,3 +199,41 @@ async fn many_peers_that_do_not_read_hold_up_nobody() {
     let (_, _, replies) = &mut deaf[7];
     assert_eq!(receive(replies).await.unwrap().payload, [payload(blocks[0].data())]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tricklers_cannot_hold_the_memory_for_frames() {
+    let patience = Duration::from_millis(100);
+    let config = Config { inbound_buffers: 8 << 20, inbound_patience: patience, ..Config::default() };
+    let (node, honest) = (Node::with(config).await, Node::new().await);
+    let blocks = blocks(49, 8, 1 << 20);
+    honest.add(&blocks);
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let peer = Raw::new().await;
+        node.dial(&peer.address).await;
+        let mut stream = peer.open(node.id).await;
+        stream.write_all(&unsigned_varint(4 << 20)).await.unwrap();
+        stream.write_all(&[0x1a; 1_000]).await.unwrap();
+        stream.flush().await.unwrap();
+        slow.push((peer, stream));
+    }
+    node.connect(&honest).await;
+    let session = node.session(&blocks[0]);
+    let trickle = async {
+        loop {
+            for (_, stream) in &mut slow {
+                // One of them is reset.
+                let _ = stream.write_all(&[0x1a]).await;
+                let _ = stream.flush().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = trickle => unreachable!(),
+        fetched = timeout(Duration::from_secs(15), fetch_all(&session, &blocks, 8)) => fetched.expect("in time"),
+    }
+    let (one, two) = slow.split_at_mut(1);
+    let ends = futures::future::select(Box::pin(is_reset(&mut one[0].1)), Box::pin(is_reset(&mut two[0].1)));
+    assert!(timeout(Duration::from_secs(5), ends).await.expect("one of them is given up").factor_first().0);
+}
