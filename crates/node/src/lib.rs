@@ -7,10 +7,10 @@
 //!      └──► Naming (DNS)                                  Kademlia (LAN, WAN) · sender · mDNS
 //! ```
 //!
-//! There is one task of this crate's own, the worker. It owns the swarm and only routes: every event and
-//! command goes to the driver whose job it is, and each driver owns what it waits for. Handles send
-//! bounded commands and wait for a reply; the blocks of a session never pass through the worker. Naming
-//! resolves on the caller's task.
+//! The worker is a task that owns the swarm and only routes: every event and command goes to the driver
+//! whose job it is, and each driver owns what it waits for. Handles send bounded commands and wait for a
+//! reply; the blocks of a session never pass through the worker. What is announced goes through a task of
+//! its own (`announce`), which tells the worker the differences. Naming resolves on the caller's task.
 //!
 //! What holds throughout:
 //! - No libp2p type is in the public API.
@@ -20,6 +20,7 @@
 //! - Only what the owner provides, and roots that came from peers, are announced.
 
 mod address;
+mod announce;
 mod config;
 mod dht;
 mod drivers;

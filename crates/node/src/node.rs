@@ -3,6 +3,7 @@
 use crate::{
     Bootstrap, Config, StartError,
     address::Surroundings,
+    announce::{self, Announcement},
     drivers::{
         expand::Expander,
         listen,
@@ -30,6 +31,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Commands that wait for the worker; whoever sends more waits.
 const COMMANDS: usize = 256;
 
+/// Announcements that wait for their turn.
+const ANNOUNCEMENTS: usize = 16;
+
 /// The bootstrap peers that IPFS nodes share (interop §3).
 const BOOTSTRAP: [&str; 7] = [
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
@@ -46,6 +50,7 @@ const BOOTSTRAP: [&str; 7] = [
 pub struct Node {
     peer_id: Arc<str>,
     commands: mpsc::Sender<Command>,
+    announcements: mpsc::Sender<Announcement>,
     bitswap: Bitswap,
     naming: Arc<Naming>,
     sessions: Sessions,
@@ -86,7 +91,9 @@ impl Node {
         }
         let (commands, inbox) = mpsc::channel(COMMANDS);
         tokio::spawn(worker.run(inbox));
-        Ok(Self { peer_id, commands, bitswap, naming, sessions, public })
+        let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
+        tokio::spawn(announce::run(announced, bitswap.clone(), commands.clone()));
+        Ok(Self { peer_id, commands, announcements, bitswap, naming, sessions, public })
     }
 
     /// The node's peer id in base58.
@@ -194,9 +201,9 @@ impl Network for Node {
     }
 
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
-        let namespace = namespace.clone();
-        // Peers may be waiting for what was published just now.
-        self.bitswap.announce(roots.iter().copied());
-        self.ask(|reply| Command::Provide(namespace, roots, reply)).await?
+        let (reply, done) = oneshot::channel();
+        let announcement = Announcement { namespace: namespace.clone(), roots, reply };
+        self.announcements.send(announcement).await.map_err(|_| NetworkError::Closed)?;
+        done.await.map_err(|_| NetworkError::Closed)?
     }
 }

@@ -10,14 +10,14 @@ use crate::{
         listen,
         observed::{Observed, announced},
         peers::{Kind, Peers},
-        provide::Provider,
+        provide::{Change, Provider},
         search::{Searches, Tools},
         uplink::Uplink,
     },
     swarm::{BehaviourEvent, Swarm},
 };
 use cidery_bitswap::SessionId;
-use cidery_core::{Cid, Namespace, NetworkError};
+use cidery_core::{Cid, NetworkError};
 use futures::StreamExt;
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Addresses(oneshot::Sender<Vec<String>>),
     Peers(oneshot::Sender<usize>),
     Connect(Multiaddr, oneshot::Sender<Result<(), NetworkError>>),
-    Provide(Namespace, Vec<Cid>, oneshot::Sender<Result<(), NetworkError>>),
+    Provide(Change, oneshot::Sender<()>),
     Downloading(Cid),
     Search(SessionId, Cid),
     Shutdown(oneshot::Sender<()>),
@@ -171,9 +171,10 @@ impl Worker {
             Command::Connect(address, reply) => {
                 self.dials.address(&mut self.swarm, address, Waiter::Caller(reply));
             }
-            Command::Provide(namespace, roots, reply) => {
-                let _ = reply.send(self.provider.set(&mut self.swarm, namespace, &roots));
+            Command::Provide(change, reply) => {
+                self.provider.change(&mut self.swarm, change);
                 self.provide();
+                let _ = reply.send(());
             }
             Command::Downloading(root) => {
                 self.provider.downloaded(&mut self.swarm, &root);

@@ -2,6 +2,7 @@
 
 pub(crate) mod dial;
 pub(crate) mod expand;
+pub(crate) mod lapsed;
 pub(crate) mod listen;
 pub(crate) mod observed;
 pub(crate) mod peers;

@@ -5,12 +5,14 @@
 //! there are (the "provide sweep" of deployed nodes). New keys are due at once, all of them every 22 h.
 //! A peer of the local DHT that connects is told directly: it may have restarted, or be the first.
 
+use super::lapsed::Lapsed;
 use crate::{
     address::Dht,
+    announce::MAX_KEYS,
     dht::{self, Batch, Routing},
     swarm::Swarm,
 };
-use cidery_core::{Cid, Namespace, NetworkError};
+use cidery_core::Cid;
 use libp2p::{
     Multiaddr, PeerId,
     kad::{KBucketKey, PeerInfo, ProviderRecord, RecordKey, store::RecordStore},
@@ -39,30 +41,33 @@ const REGION_KEYS: usize = 4_096;
 const INTRODUCTION: usize = 2_000_000;
 /// Keys on one stream.
 const BATCH: usize = 2_048;
-/// Keys that a node provides, and roots among them that it only downloaded.
-const MAX_KEYS: usize = 200_000;
+/// Roots provided because they were downloaded.
 const MAX_DOWNLOADS: usize = 1_024;
 
 /// A place on the circle.
-type Point = [u8; 32];
+pub(crate) type Point = [u8; 32];
+
+/// Keys that a namespace provides from now on, and such that it provides no more. A namespace adds each
+/// once, and takes away what it added.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) added: Vec<(Point, RecordKey)>,
+    pub(crate) gone: Vec<Point>,
+}
 
 struct Entry {
     key: RecordKey,
     due: [Instant; 2],
-}
-
-/// Who wants a key to be provided.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Holder {
-    Namespace(Namespace),
-    /// Fetched from peers; until then.
-    Download,
+    /// The namespaces that want it provided, and one for a download.
+    holders: usize,
 }
 
 /// What is provided, and when it is due.
 pub(crate) struct Provider {
-    held: HashMap<Holder, BTreeSet<Point>>,
     downloads: VecDeque<(Instant, Point)>,
+    lapsed: Lapsed,
+    /// When a peer of the local DHT was told last.
+    introduced: Option<Instant>,
     entries: BTreeMap<Point, Entry>,
     due: [BTreeSet<(Instant, Point)>; 2],
     paused: [Option<Instant>; 2],
@@ -77,7 +82,8 @@ fn index(dht: Dht) -> usize {
     }
 }
 
-fn place(key: &RecordKey) -> Point {
+/// Where a key lies.
+pub(crate) fn place(key: &RecordKey) -> Point {
     let mut point = [0; 32];
     point.copy_from_slice(KBucketKey::from(key.clone()).hashed_bytes());
     point
@@ -118,8 +124,9 @@ fn range(at: &Point, bits: u32) -> (Point, Point) {
 impl Provider {
     pub(crate) fn new() -> Self {
         Self {
-            held: HashMap::new(),
             downloads: VecDeque::new(),
+            lapsed: Lapsed::new(MAX_KEYS),
+            introduced: None,
             entries: BTreeMap::new(),
             due: Default::default(),
             paused: Default::default(),
@@ -128,59 +135,52 @@ impl Provider {
         }
     }
 
-    /// Replaces what a namespace provides.
-    pub(crate) fn set(&mut self, swarm: &mut Swarm, namespace: Namespace, roots: &[Cid]) -> Result<(), NetworkError> {
-        let keys = roots.iter().filter(|cid| cidery_core::identity_bytes(cid).is_none());
-        let keys: BTreeMap<Point, RecordKey> =
-            keys.map(|cid| RecordKey::from(cid.hash().to_bytes())).map(|key| (place(&key), key)).collect();
-        let holder = Holder::Namespace(namespace);
-        let before = self.held.remove(&holder).unwrap_or_default();
-        let added = keys.keys().filter(|point| !self.entries.contains_key(*point)).count();
-        if self.entries.len() + added > MAX_KEYS {
-            self.held.insert(holder, before);
-            return Err(NetworkError::Invalid(format!("a node can announce at most {MAX_KEYS} blocks")));
+    /// Follows what a namespace provides.
+    pub(crate) fn change(&mut self, swarm: &mut Swarm, change: Change) {
+        for point in change.gone {
+            self.release(swarm, point);
         }
-        if !keys.is_empty() {
-            self.held.insert(holder, keys.keys().copied().collect());
+        for (point, key) in change.added {
+            self.hold(swarm, point, key);
         }
-        for (point, key) in keys {
-            self.add(swarm, point, key);
-        }
-        for point in before {
-            self.drop_unheld(swarm, point);
-        }
-        Ok(())
     }
 
     /// Provides a root that is being downloaded, for as long as a record holds.
     pub(crate) fn downloaded(&mut self, swarm: &mut Swarm, root: &Cid) {
-        if cidery_core::identity_bytes(root).is_some() || self.entries.len() >= MAX_KEYS {
+        if cidery_core::identity_bytes(root).is_some() {
             return;
         }
         let key = RecordKey::from(root.hash().to_bytes());
         let point = place(&key);
-        if self.held.entry(Holder::Download).or_default().insert(point) {
-            self.downloads.push_back((Instant::now(), point));
-            self.add(swarm, point, key);
+        if self.downloads.iter().any(|(_, known)| *known == point) {
+            return;
         }
+        self.downloads.push_back((Instant::now(), point));
+        self.hold(swarm, point, key);
         if self.downloads.len() > MAX_DOWNLOADS {
             self.forget_oldest_download(swarm);
         }
     }
 
     fn forget_oldest_download(&mut self, swarm: &mut Swarm) {
-        let Some((_, point)) = self.downloads.pop_front() else { return };
-        if let Some(held) = self.held.get_mut(&Holder::Download) {
-            held.remove(&point);
+        if let Some((_, point)) = self.downloads.pop_front() {
+            self.release(swarm, point);
         }
-        self.drop_unheld(swarm, point);
     }
 
-    fn add(&mut self, swarm: &mut Swarm, point: Point, key: RecordKey) {
-        if self.entries.contains_key(&point) {
+    fn hold(&mut self, swarm: &mut Swarm, point: Point, key: RecordKey) {
+        if let Some(entry) = self.entries.get_mut(&point) {
+            entry.holders += 1;
             return;
         }
         let now = Instant::now();
+        let due = self.lapsed.take(&point).map_or([now; 2], |(gone, mut due)| {
+            if self.introduced.is_some_and(|at| at >= gone) {
+                // Whoever joined meanwhile was not told.
+                due[index(Dht::Local)] = now;
+            }
+            due
+        });
         let own = *swarm.local_peer_id();
         for dht in Dht::BOTH {
             // So that whoever asks this node itself is answered; the DHT fills in the addresses.
@@ -188,13 +188,15 @@ impl Provider {
             record.expires = None;
             // Own records are never refused.
             let _ = dht::kad_of(swarm, dht).store_mut().add_provider(record);
-            self.due[index(dht)].insert((now, point));
+            self.due[index(dht)].insert((due[index(dht)], point));
         }
-        self.entries.insert(point, Entry { key, due: [now; 2] });
+        self.entries.insert(point, Entry { key, due, holders: 1 });
     }
 
-    fn drop_unheld(&mut self, swarm: &mut Swarm, point: Point) {
-        if self.held.values().any(|held| held.contains(&point)) {
+    fn release(&mut self, swarm: &mut Swarm, point: Point) {
+        let Some(entry) = self.entries.get_mut(&point) else { return };
+        entry.holders -= 1;
+        if entry.holders > 0 {
             return;
         }
         let Some(entry) = self.entries.remove(&point) else { return };
@@ -203,6 +205,7 @@ impl Provider {
             dht::kad_of(swarm, dht).store_mut().remove_provider(&entry.key, &own);
             self.due[index(dht)].remove(&(entry.due[index(dht)], point));
         }
+        self.lapsed.remember(Instant::now(), point, entry.due);
     }
 
     /// Looks up the regions of keys that are due.
@@ -216,6 +219,7 @@ impl Provider {
         while self.downloads.front().is_some_and(|(since, _)| now - *since > RENEW) {
             self.forget_oldest_download(swarm);
         }
+        self.lapsed.tick(now);
         for dht in Dht::BOTH {
             let at = index(dht);
             if self.paused[at].is_some_and(|until| until > now)
@@ -292,6 +296,7 @@ impl Provider {
     /// A peer of the local DHT connected: tells it the keys that it is among the nearest for.
     pub(crate) fn introduce(&mut self, swarm: &mut Swarm, peer: PeerId, addresses: Vec<Multiaddr>) {
         self.wake(Dht::Local);
+        self.introduced = Some(Instant::now());
         let mut others: HashSet<PeerId> = dht::table(swarm, Dht::Local).into_iter().collect();
         others.insert(peer);
         if others.len() * self.entries.len() > INTRODUCTION {
@@ -351,6 +356,7 @@ fn send(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -379,6 +385,36 @@ mod tests {
         let places: Vec<(Point, usize)> = (0..100u8).map(|n| (point(n, 0), n as usize)).collect();
         let found: Vec<usize> = nearest(&point(37, 1), &places).collect();
         assert_eq!((found[0], found[1], found.len()), (37, 36, REPLICAS));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_comes_back_is_due_when_it_would_have_been() {
+        let (mut swarm, mut provider) = (crate::swarm::idle(), Provider::new());
+        let key = RecordKey::new(b"abc");
+        let at = place(&key);
+        let add = || Change { added: vec![(at, key.clone())], gone: vec![] };
+        let drop = || Change { added: vec![], gone: vec![at] };
+        let stored = |swarm: &mut Swarm| dht::kad_of(swarm, Dht::Local).store_mut().providers(&key).len();
+        // Two namespaces have it.
+        provider.change(&mut swarm, add());
+        provider.change(&mut swarm, add());
+        provider.change(&mut swarm, drop());
+        assert_eq!(stored(&mut swarm), 1);
+        let later = Instant::now() + RENEW;
+        for dht in [0, 1] {
+            reschedule(&mut provider.due[dht], provider.entries.get_mut(&at).unwrap(), dht, at, later);
+        }
+        provider.change(&mut swarm, drop());
+        assert_eq!((stored(&mut swarm), provider.due[0].len(), provider.due[1].len()), (0, 0, 0));
+        provider.change(&mut swarm, add());
+        assert_eq!(stored(&mut swarm), 1);
+        assert_eq!(provider.due, [BTreeSet::from([(later, at)]), BTreeSet::from([(later, at)])]);
+        // A neighbour that came in between does not have it.
+        provider.change(&mut swarm, drop());
+        provider.introduce(&mut swarm, PeerId::random(), vec![]);
+        provider.change(&mut swarm, add());
+        assert!(provider.due[index(Dht::Local)].first().unwrap().0 < later);
+        assert_eq!(provider.due[index(Dht::Wide)].first().unwrap().0, later);
     }
 
     #[test]
