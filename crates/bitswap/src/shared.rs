@@ -8,7 +8,7 @@ use crate::{
     client::{Claim, Client},
     frames::Frames,
     server::Server,
-    wire::{DONT_HAVE, Message, Outgoing, Payload, Version, block_of},
+    wire::{DONT_HAVE, Message, Outgoing, Payload, Version, Wants, block_of},
 };
 use bytes::Bytes;
 use cidery_core::{Block, Blockstore, Cid, FetchError, Origin, PublicBlocks, SHA2_256, StoreError, codec};
@@ -22,6 +22,9 @@ use std::{
     time::Instant,
 };
 use tokio::sync::Semaphore;
+
+/// Entries of a message that are worked on in one go: others get their turn in between.
+const PART: usize = 512;
 
 pub(crate) struct Shared {
     pub config: Arc<Config>,
@@ -71,16 +74,29 @@ impl Shared {
     /// back-pressure on the stream it came from.
     pub(crate) async fn receive(self: &Arc<Self>, from: PeerId, message: Message) {
         if let Some(wantlist) = message.wantlist {
-            self.server.lock().wantlist(&from, wantlist);
+            // Twice what a peer may have, so that as many cancels can come with it.
+            let mut wants = Wants::new(wantlist, 2 * self.config.max_wantlist);
+            while let Some(part) = wants.part(PART) {
+                let last = part.entries.len() < PART;
+                self.server.lock().wantlist(&from, part);
+                if last {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let mut presences = message.presences.into_iter();
+        while presences.len() > 0 {
+            let part = presences.by_ref().take(PART);
+            let answers = part
+                .filter_map(|presence| Some((Cid::try_from(presence.cid.as_ref()).ok()?, presence.kind != DONT_HAVE)))
+                .collect::<Vec<_>>();
+            self.client.lock().presences(from, answers, Instant::now());
+            if presences.len() > 0 {
+                tokio::task::yield_now().await;
+            }
         }
         let now = Instant::now();
-        if !message.presences.is_empty() {
-            let answers = message
-                .presences
-                .into_iter()
-                .filter_map(|presence| Some((Cid::try_from(presence.cid.as_ref()).ok()?, presence.kind != DONT_HAVE)));
-            self.client.lock().presences(from, answers, now);
-        }
         if message.payload.is_empty() && message.blocks.is_empty() {
             return;
         }

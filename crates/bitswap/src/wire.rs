@@ -14,8 +14,9 @@ const COPY_BELOW: usize = 8 << 10;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Message {
-    #[prost(message, optional, tag = "1")]
-    pub wantlist: Option<Wantlist>,
+    /// A [`Wantlist`], decoded in parts: see [`Wants`].
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub wantlist: Option<Bytes>,
     /// Version 1.0: bytes of blocks with a CIDv0.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub blocks: Vec<Bytes>,
@@ -94,29 +95,94 @@ pub(crate) fn decode(frame: Bytes, max_entries: usize) -> Result<Message, WireEr
     Ok(Message::decode(frame)?)
 }
 
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+/// The number and value of the first field, and what follows it; `None` if malformed.
+fn field(buf: &[u8]) -> Option<(u64, Value<'_>, &[u8])> {
+    let varint = |buf| unsigned_varint::decode::u64(buf).ok();
+    let (key, rest) = varint(buf)?;
+    let (value, rest) = match key & 7 {
+        0 => {
+            let (number, rest) = varint(rest)?;
+            (Value::Number(number), rest)
+        }
+        1 => (Value::Fixed, rest.get(8..)?),
+        5 => (Value::Fixed, rest.get(4..)?),
+        2 => {
+            let (len, rest) = varint(rest)?;
+            let (body, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+            (Value::Bytes(body), rest)
+        }
+        // Groups, which nobody sends.
+        _ => return None,
+    };
+    Some((key >> 3, value, rest))
+}
+
 /// Walks the fields, taking each length-delimited one off `left`. `Err(true)`: too many; `Err(false)`: malformed.
 fn count(mut buf: &[u8], top: bool, left: &mut usize) -> Result<(), bool> {
-    let varint = |buf| unsigned_varint::decode::u64(buf).map_err(|_| false);
     while !buf.is_empty() {
-        let (key, rest) = varint(buf)?;
-        buf = match key & 7 {
-            0 => varint(rest)?.1,
-            1 => rest.get(8..).ok_or(false)?,
-            5 => rest.get(4..).ok_or(false)?,
-            2 => {
-                let (len, rest) = varint(rest)?;
-                let (body, rest) = usize::try_from(len).ok().and_then(|len| rest.split_at_checked(len)).ok_or(false)?;
-                *left = left.checked_sub(1).ok_or(true)?;
-                if top && key >> 3 == 1 {
-                    count(body, false, left)?;
-                }
-                rest
+        let (number, value, rest) = field(buf).ok_or(false)?;
+        if let Value::Bytes(body) = value {
+            *left = left.checked_sub(1).ok_or(true)?;
+            if top && number == 1 {
+                count(body, false, left)?;
             }
-            // Groups, which nobody sends.
-            _ => return Err(false),
-        };
+        }
+        buf = rest;
     }
     Ok(())
+}
+
+/// A wantlist from the wire, to be taken in part by part: a message has room for far more entries than
+/// a peer may have, and they must cost neither much memory nor a long time under a lock.
+pub(crate) struct Wants {
+    rest: Bytes,
+    full: bool,
+    /// Entries still to be looked at; more are ignored.
+    left: usize,
+    started: bool,
+}
+
+impl Wants {
+    pub(crate) fn new(list: Bytes, most: usize) -> Self {
+        // The flag stands behind the entries.
+        let (mut full, mut buf) = (false, list.as_ref());
+        while let Some((number, value, rest)) = field(buf) {
+            if let (2, Value::Number(value)) = (number, value) {
+                full = value != 0;
+            }
+            buf = rest;
+        }
+        Self { rest: list, full, left: most, started: false }
+    }
+
+    /// At most `most` further entries; the first part replaces the list if the whole does. `None` at the end.
+    pub(crate) fn part(&mut self, most: usize) -> Option<Wantlist> {
+        let mut part = Wantlist { entries: Vec::new(), full: self.full && !self.started };
+        while part.entries.len() < most
+            && self.left > 0
+            && let Some((number, value, rest)) = field(&self.rest)
+        {
+            let (entry, rest) = match value {
+                Value::Bytes(entry) if number == 1 => (Some(self.rest.slice_ref(entry)), self.rest.slice_ref(rest)),
+                _ => (None, self.rest.slice_ref(rest)),
+            };
+            self.rest = rest;
+            if let Some(entry) = entry {
+                self.left -= 1;
+                // What is no entry is ignored like an entry without a usable CID.
+                part.entries.extend(Entry::decode(entry).ok());
+            }
+        }
+        let over = part.entries.is_empty() && self.started;
+        self.started = true;
+        (!over).then_some(part)
+    }
 }
 
 /// The block that a payload entry is, by one hash of its data; `None` if it is none that is accepted.
@@ -170,8 +236,8 @@ impl Outgoing {
 
     /// The frame, in pieces to be written one after the other; large blocks are not copied.
     pub(crate) fn encode(self, version: Version) -> Vec<Bytes> {
-        let wantlist =
-            (self.full || !self.entries.is_empty()).then_some(Wantlist { entries: self.entries, full: self.full });
+        let wantlist = (self.full || !self.entries.is_empty())
+            .then(|| Wantlist { entries: self.entries, full: self.full }.encode_to_vec().into());
         let rest = Message {
             wantlist,
             presences: if version == Version::V1_2 { self.presences } else { Vec::new() },
@@ -259,11 +325,27 @@ mod tests {
         let pieces = out.encode(Version::V1_2);
         assert_eq!(pieces.len(), 3, "the large block is a piece of its own");
         let message = decode(frame(pieces), 100).unwrap();
-        let wants = message.wantlist.unwrap();
-        assert!(wants.full && wants.entries[0].send_dont_have);
+        let mut wants = Wants::new(message.wantlist.unwrap(), 10);
+        let part = wants.part(10).unwrap();
+        assert!(part.full && part.entries[0].send_dont_have && wants.part(10).is_none());
         assert_eq!((message.presences[0].kind, message.pending_bytes), (DONT_HAVE, 5));
         let blocks: Vec<Block> = message.payload.into_iter().map(|p| block_of(p).unwrap()).collect();
         assert_eq!(blocks, [large, small]);
+    }
+
+    #[test]
+    fn a_long_wantlist_is_taken_in_part_by_part_and_not_to_its_end() {
+        let entry = |n: i32| Entry { cid: Bytes::from_static(b"cid"), priority: n, ..Entry::default() };
+        let list = |full, n| Bytes::from(Wantlist { entries: (0..n).map(entry).collect(), full }.encode_to_vec());
+        let mut wants = Wants::new(list(true, 1_000), 250);
+        let mut parts = Vec::new();
+        while let Some(part) = wants.part(100) {
+            let first = part.entries.first().map(|entry| entry.priority);
+            parts.push((part.full, part.entries.len(), first));
+        }
+        assert_eq!(parts, [(true, 100, Some(0)), (false, 100, Some(100)), (false, 50, Some(200))]);
+        let mut empty = Wants::new(list(true, 0), 250);
+        assert!(empty.part(100).is_some_and(|part| part.full) && empty.part(100).is_none());
     }
 
     #[test]
