@@ -1,13 +1,8 @@
 //! Names among hints, made into addresses: so that what they stand for is judged before it is dialled.
 
-use crate::naming::{DnsConfig, Naming, name_servers};
+use crate::naming::{DnsConfig, Naming, Servers};
 use cidery_core::NetworkError;
 use futures::{StreamExt, stream};
-use hickory_resolver::{
-    TokioResolver,
-    config::{ResolveHosts, ResolverConfig},
-    net::runtime::TokioRuntimeProvider,
-};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(crate) struct Expander {
     naming: Arc<Naming>,
-    resolver: TokioResolver,
+    servers: Arc<Servers>,
 }
 
 /// Whether an address starts with a name.
@@ -32,15 +27,11 @@ pub(crate) fn is_named(text: &str) -> bool {
 
 impl Expander {
     pub(crate) fn new(naming: Arc<Naming>, config: &DnsConfig) -> Result<Self, NetworkError> {
-        let servers = ResolverConfig::from_name_servers(name_servers(config));
-        let mut builder = TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.timeout = Duration::from_secs(2);
-        options.attempts = 1;
-        // The hosts file is this machine's business, not a stranger's.
-        options.use_hosts_file = ResolveHosts::Never;
-        let failed = |error| NetworkError::Failed(format!("the DNS client can't be set up: {error}"));
-        Ok(Self { naming, resolver: builder.build().map_err(failed)? })
+        let servers = Servers::new(config, |options| {
+            options.timeout = Duration::from_secs(2);
+            options.attempts = 1;
+        })?;
+        Ok(Self { naming, servers: Arc::new(servers) })
     }
 
     /// What these addresses stand for: each starts with an IP address. Not judged yet.
@@ -75,7 +66,7 @@ impl Expander {
         };
         // The final dot keeps this machine's search list out of it.
         let name = format!("{}.", name.trim_end_matches('.'));
-        match self.resolver.lookup_ip(name).await {
+        match self.servers.resolver().lookup_ip(name).await {
             Ok(answer) => answer
                 .iter()
                 .filter(wanted)

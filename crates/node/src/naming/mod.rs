@@ -1,7 +1,7 @@
 //! Names to roots: DNSLink with the hints beside it, and dnsaddr (interop §5). Everything that is read
 //! from DNS is hostile: bounded, checked, and never more than a recommendation.
 //!
-//! [`txt`] asks, [`records`] reads what the records say, [`dnslink`] and [`dnsaddr`] follow them,
+//! [`servers`] says whom to ask, [`txt`] asks, [`records`] reads what the records say, [`dnslink`] and [`dnsaddr`] follow them,
 //! [`cache`] keeps what came out, and [`hints`] says which recommended addresses may be dialled.
 
 mod cache;
@@ -9,11 +9,12 @@ mod dnsaddr;
 mod dnslink;
 pub(crate) mod hints;
 mod records;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod txt;
 
-pub(crate) use self::txt::name_servers;
+pub(crate) use self::servers::{Servers, name_servers};
 use self::{cache::Cache, txt::TxtClient};
 use cidery_core::{ForeignName, NetworkError, ResolveError, Resolved};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};

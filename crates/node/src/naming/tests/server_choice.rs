@@ -1,4 +1,4 @@
-use super::super::txt::{System, system_servers};
+use super::super::servers::{System, system_servers};
 use std::{
     fs,
     net::IpAddr,
@@ -32,7 +32,7 @@ fn without_a_usable_file_public_servers_are_asked() {
 fn a_changed_file_is_read_again_now_and_then() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
-    let mut system = System::new(path.clone()).unwrap();
+    let mut system = System::new(path.clone(), |_| {}).unwrap();
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
     assert!(!system.refresh(after(6)), "nothing changed");
