@@ -142,8 +142,8 @@ impl Client {
     }
 
     /// Asks other connected peers about wants whose owner keeps them waiting.
-    pub(super) fn ask_around(&mut self, starving: &[Multihash], now: Instant) {
-        for hash in starving {
+    pub(super) fn ask_around(&mut self, late: &[Multihash], now: Instant) {
+        for hash in late {
             let Some(want) = self.wants.get(hash) else { continue };
             let others = self.peers.iter().filter(|(id, peer)| peer.usable(now) && !want.answers.contains_key(*id));
             let others: Vec<PeerId> = others.map(|(id, _)| *id).take(self.config.broadcast_peers).collect();

@@ -138,7 +138,7 @@ impl Client {
         let mut over: Vec<(Multihash, FetchError)> = Vec::new();
         let mut unplaced = Vec::new();
         let mut starving: HashMap<SessionId, Cid> = HashMap::new();
-        let mut overdue = Vec::new();
+        let mut late = Vec::new();
         for (hash, want) in &mut self.wants {
             if want.storing {
                 continue;
@@ -148,7 +148,10 @@ impl Client {
             let exhausted = want.exhausted || sessions.clone().any(|session| session.exhausted);
             want.touched = want.touched.max(progress);
             let live = want.owner.as_ref().filter(|owner| !owner.refused);
+            // When the last whole block came that this may have waited for.
+            let mut block = progress.max(want.created);
             if let Some(peer) = live.and_then(|owner| self.peers.get(&owner.peer)) {
+                block = block.max(peer.supplied_at);
                 want.touched = want.touched.max(peer.supplied_at).max(peer.slot.heard(self.config.slow_frame));
             } else if exhausted
                 && now.saturating_duration_since(want.created) >= self.config.not_found_after
@@ -162,15 +165,19 @@ impl Client {
                 over.push((*hash, FetchError::Stalled { cid: want.cid, waited }));
                 continue;
             }
-            if waited >= self.config.provider_delay {
+            let overdue = now.saturating_duration_since(block) >= self.config.race_after;
+            if waited >= self.config.provider_delay || overdue {
                 for id in &want.sessions {
                     starving.entry(*id).or_insert(want.cid);
                 }
-                if live.is_some() && waited >= self.config.race_after && overdue.len() < self.config.broadcast_wants {
-                    overdue.push(*hash);
+                if live.is_some() && overdue && late.len() < self.config.broadcast_wants {
+                    late.push(*hash);
                 }
             }
-            if live.is_none() && now.saturating_duration_since(want.created) >= self.config.provider_delay {
+            if match live {
+                None => now.saturating_duration_since(want.created) >= self.config.provider_delay,
+                Some(_) => waited >= self.config.silent_after,
+            } {
                 unplaced.push(*hash);
             }
         }
@@ -179,7 +186,7 @@ impl Client {
         }
         self.try_old_peers(&unplaced, now);
         // Peers are raced, not queued: whoever was asked, others are asked and looked for meanwhile.
-        self.ask_around(&overdue, now);
+        self.ask_around(&late, now);
         for (id, cid) in starving {
             if let Some(mut session) = self.sessions.remove(&id) {
                 self.call(id, &mut session, cid, now);

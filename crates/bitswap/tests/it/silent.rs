@@ -63,46 +63,75 @@ async fn promises_are_no_progress() {
     assert!(matches!(answer, Err(FetchError::Stalled { .. })), "{answer:?}");
 }
 
+/// Sends a frame of a MiB, one byte after the other.
+async fn trickle(peer: &Raw, node: &Node) {
+    let mut stream = peer.open(node.id).await;
+    stream.write_all(&[0x80, 0x80, 0x40]).await.unwrap();
+    loop {
+        stream.write_all(&[0x1a]).await.unwrap();
+        stream.flush().await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_never_ends_is_no_progress() {
     let (node, peer) = (Node::with(hasty()).await, Raw::new().await);
     let block = &blocks(62, 1, 5_000)[0];
     node.dial(&peer.address).await;
     let session = node.session(block);
-    let trickle = async {
-        let mut stream = peer.open(node.id).await;
-        stream.write_all(&[0x80, 0x80, 0x40]).await.unwrap();
-        loop {
-            stream.write_all(&[0x1a]).await.unwrap();
-            stream.flush().await.unwrap();
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
     let answer = tokio::select! {
-        () = trickle => unreachable!(),
+        () = trickle(&peer, &node) => unreachable!(),
         answer = timeout(SOON, session.fetch(block.cid())) => answer.expect("an end"),
     };
     assert!(matches!(answer, Err(FetchError::Stalled { .. })), "{answer:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_promised_in_vain_comes_from_an_honest_peer() {
+/// An honest peer comes when `peer`, who goes on with `play`, owes the only block.
+async fn an_honest_peer_helps(seed: u64, play: impl AsyncFn(&Raw, &Node, &Block)) {
     let (node, peer, honest) = (Node::new().await, Raw::new().await, Node::new().await);
-    let block = &blocks(63, 1, 5_000)[0];
+    let block = &blocks(seed, 1, 5_000)[0];
     honest.add(std::slice::from_ref(block));
     node.dial(&peer.address).await;
     let session = node.session(block);
     let helped = async {
         tokio::join!(session.fetch(block.cid()), async {
-            // The promise is asked for first: the honest peer comes when it owes the block.
             let mut stream = peer.accept().await;
             receive(&mut stream).await.unwrap();
             honest.dial(&node.address).await;
         })
     };
     let (answer, ()) = tokio::select! {
-        () = promise(&peer, &node, block) => unreachable!(),
+        () = play(&peer, &node, block) => unreachable!(),
         helped = timeout(SOON, helped) => helped.expect("the only want is taken over too"),
     };
     assert_eq!(answer.unwrap(), block.data());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_in_vain_comes_from_an_honest_peer() {
+    an_honest_peer_helps(63, promise).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_take_for_ever_comes_from_an_honest_peer() {
+    an_honest_peer_helps(64, async |peer, node, _| trickle(peer, node).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_peer_that_comes_later_is_tried_too() {
+    let (node, silent, old) = (Node::new().await, Raw::new().await, Raw::speaking(&["/ipfs/bitswap/1.1.0"]).await);
+    let block = &blocks(65, 1, 5_000)[0];
+    node.dial(&silent.address).await;
+    let session = node.session(block);
+    let serve = async {
+        silent.accept().await;
+        node.dial(&old.address).await;
+        let found = |entry: Entry| find(std::slice::from_ref(block), &entry).map(|data| payload(data));
+        old.serve(node.id, |entry| Some(Message { payload: vec![found(entry)?], ..Message::default() })).await;
+    };
+    tokio::select! {
+        () = serve => panic!("the connection broke"),
+        answer = timeout(SOON, session.fetch(block.cid())) => assert_eq!(answer.expect("in time").unwrap(), block.data()),
+    }
 }
