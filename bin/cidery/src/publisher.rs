@@ -22,9 +22,9 @@ pub struct Publisher {
     roots: Arc<dyn RootStore>,
     network: Arc<dyn Network>,
     blocks: Arc<dyn Blockstore>,
-    /// The root that was announced last. One announcement at a time: a late one must not bring back
-    /// what was made private meanwhile.
-    announced: Mutex<Option<Cid>>,
+    /// What was announced last, the root first. One announcement at a time: a late one must not
+    /// bring back what was made private meanwhile.
+    announced: Mutex<Vec<Cid>>,
 }
 
 /// Runs until the tree's writer is gone.
@@ -49,7 +49,7 @@ impl Publisher {
         network: Arc<dyn Network>,
         blocks: Arc<dyn Blockstore>,
     ) -> Self {
-        Self { namespace, roots, network, blocks, announced: Mutex::new(None) }
+        Self { namespace, roots, network, blocks, announced: Mutex::default() }
     }
 
     /// The namespace it announces.
@@ -57,26 +57,28 @@ impl Publisher {
         &self.namespace
     }
 
-    /// Announces what is public now, if that is not what was announced last. First the root alone,
-    /// which needs no walk, then every blob and manifest below it.
+    /// Announces what is public now, if that is not what was announced last. The root at once,
+    /// beside what was public before it; then exactly the blobs and manifests below it.
     pub async fn announce(&self) -> Result<()> {
         let mut announced = self.announced.lock().await;
         loop {
             let published = self.published().await?;
-            if *announced == published {
+            if announced.first() == published.as_ref() {
                 return Ok(());
             }
             let Some(root) = published else {
                 self.network.provide(&self.namespace, Vec::new()).await?;
-                *announced = None;
+                announced.clear();
                 continue;
             };
-            self.network.provide(&self.namespace, vec![root]).await?;
-            *announced = Some(root);
+            let before = announced.iter().copied().filter(|cid| *cid != root);
+            *announced = [root].into_iter().chain(before).take(MAX_ANNOUNCED).collect();
+            self.network.provide(&self.namespace, announced.clone()).await?;
             let records = self.records(root).await?;
             // The walk took its time: what it found is announced only if it is still what is public.
             if self.published().await? == Some(root) {
-                self.network.provide(&self.namespace, records).await?;
+                self.network.provide(&self.namespace, records.clone()).await?;
+                *announced = records;
             }
         }
     }

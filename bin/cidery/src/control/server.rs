@@ -143,10 +143,9 @@ async fn publish(
     })
     .await??;
     state.publisher.announce().await?;
-    let images = state.registry.images().await?;
-    let named = images.iter().filter(|image| image.namespace == namespace).take(LISTED);
+    let names = state.registry.image_names(&namespace, LISTED).await?;
     Ok(Json(Published {
-        pull: named.map(|image| format!("localhost:5000/{root}/{}", image.name)).collect(),
+        pull: names.iter().map(|name| format!("localhost:5000/{root}/{name}")).collect(),
         txt: zone::records("example.com", &root, &state.node.addresses().await),
         namespace: namespace.to_string(),
         root: root.to_string(),
