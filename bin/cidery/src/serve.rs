@@ -23,10 +23,14 @@ use tokio::{
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// What a person who runs a node wants to read. The two at error warn of what is no trouble: no
+/// bootstrap peers, and no route to some address while others are tried.
+const DEFAULT_LOG: &str = "warn,cidery=info,libp2p_kad=error,quinn_udp=error";
+
 /// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives.
 pub fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CIDERY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cidery=info,libp2p_kad=error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

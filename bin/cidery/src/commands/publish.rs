@@ -32,8 +32,8 @@ pub async fn publish(node: &mut Client, options: Publish) -> Result<()> {
     for line in &published.txt {
         println!("  {line}");
     }
-    if published.txt.iter().any(|line| ["ipfsnode=/ip4/127.", "ipfsnode=/ip6/::1/"].iter().any(|l| line.contains(l))) {
-        println!("The address in them is this machine's own: others need one that leads here.");
+    if published.txt.iter().any(|line| line.contains("/ip4/127.") || line.contains("/ip6/::1/")) {
+        println!("The addresses in them are this machine's own: others need one that leads here.");
     }
     if !options.once {
         println!("The CID in them is today's: after a push, run `cidery publish` again and set the new one.");
