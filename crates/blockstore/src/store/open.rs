@@ -262,12 +262,17 @@ fn catch_up(
                         take_in(opened, &mut caught, &header)?;
                     }
                 }
-                Found::Gap { from, to } if from < pack.durable => {
-                    notes.push(damage(id, from, to.min(pack.durable)));
-                    end = to.min(pack.durable);
+                Found::Gap { from, to } => {
+                    if from < pack.durable {
+                        notes.push(damage(id, from, to.min(pack.durable)));
+                        end = to.min(pack.durable);
+                    }
+                    // Written and never flushed: nothing from here on was acknowledged. Records that follow
+                    // go with it: kept, they would vouch for what lies before them once they are flushed.
+                    if to > pack.durable {
+                        break;
+                    }
                 }
-                // Written and never flushed: it was not acknowledged, whether records follow or not.
-                Found::Gap { .. } => {}
             }
         }
         let end = end.max(pack.durable).max(FILE_HEADER);

@@ -136,3 +136,16 @@ proptest! {
         player.check();
     }
 }
+
+/// A record that a cut tore, with whole ones behind it, does not come back as damage once the tail is flushed.
+#[test]
+fn what_a_cut_tore_stays_away_after_the_next_sync() {
+    let put = |n| Step::Put(n, Origin::Pushed);
+    let mut steps = vec![put(52), put(37), put(5), Step::File(0, 1), put(11), Step::Commit(0), Step::Commit(0)];
+    steps.extend([put(8), put(0), put(9), Step::PowerCut(2515838964331339314), Step::Sync, Step::PowerCut(0)]);
+    let mut player = Player::new(Rig::new());
+    for step in &steps {
+        player.play(step);
+    }
+    player.check();
+}
