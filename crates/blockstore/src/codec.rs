@@ -13,6 +13,25 @@ pub(crate) trait Put {
     fn put_cid(&mut self, cid: &Cid) {
         self.put_bytes(&cid.to_bytes());
     }
+    /// A count (u32), then the CIDs.
+    fn put_cids(&mut self, cids: &[Cid]) {
+        self.put_u32(cids.len() as u32);
+        cids.iter().for_each(|cid| self.put_cid(cid));
+    }
+    /// A count (u32), then ascending numbers as differences: seven bits a byte, the lowest first.
+    fn put_ascending(&mut self, numbers: &[u64]) {
+        self.put_u32(numbers.len() as u32);
+        let mut last = 0;
+        for number in numbers {
+            let mut difference = number - last;
+            while difference >= 0x80 {
+                self.put_u8(difference as u8 | 0x80);
+                difference >>= 7;
+            }
+            self.put_u8(difference as u8);
+            last = *number;
+        }
+    }
 }
 
 impl Put for Vec<u8> {
@@ -68,6 +87,32 @@ impl<'a> Take<'a> {
     }
     pub(crate) fn cid(&mut self) -> Option<Cid> {
         Cid::try_from(self.bytes()?).ok()
+    }
+    /// As [`Put::put_cids`]. Pushed one by one: a count that lies reserves nothing.
+    pub(crate) fn cids(&mut self) -> Option<Vec<Cid>> {
+        let mut cids = Vec::new();
+        for _ in 0..self.u32()? {
+            cids.push(self.cid()?);
+        }
+        Some(cids)
+    }
+    /// As [`Put::put_ascending`].
+    pub(crate) fn ascending(&mut self) -> Option<Vec<u64>> {
+        let (mut numbers, mut last) = (Vec::new(), 0_u64);
+        for _ in 0..self.u32()? {
+            let (mut difference, mut shift) = (0_u64, 0);
+            loop {
+                let byte = self.u8()?;
+                difference |= u64::from(byte & 0x7f).checked_shl(shift)?;
+                shift += 7;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            last = last.checked_add(difference)?;
+            numbers.push(last);
+        }
+        Some(numbers)
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

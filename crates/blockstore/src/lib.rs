@@ -36,10 +36,11 @@ mod marks;
 mod notes;
 mod options;
 mod pack;
+mod reach;
 mod recent;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::DiskStore;
+pub use store::{Collected, DiskStore};

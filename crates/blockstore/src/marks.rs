@@ -1,19 +1,22 @@
 //! What peers may see, beyond what came from peers: the blocks that published roots reach.
 //!
-//! For every published namespace there is a set of 64-bit fingerprints, keyed with a secret of this
-//! process, of the blocks that its public roots reach; nothing of it is on disk. Walks go by (codec,
-//! multihash), so that a blob with the bytes of a directory does not hide the directory's children.
+//! For every published namespace there is a set of what its public roots reach ([`crate::reach`]); nothing of
+//! it is on disk. What was forgotten does not count below predecessors, and is hidden at once, before the
+//! sets are made anew.
 //! After a start nothing is shown until the sets are complete. A commit to a continuously published
 //! namespace walks on from the new root and stops at what is marked already; a new publication, and the
 //! end of predecessors' times, make a new set beside the old one and then replace it; withdrawing drops
 //! the set.
 
-use crate::{journal::Published, store::Inner};
-use cidery_core::{Cid, Multihash, Namespace, StoreError, codec, dag};
+use crate::{
+    journal::Published,
+    reach::{Fingerprints, Keys, View},
+    store::Inner,
+};
+use cidery_core::{Cid, Multihash, Namespace, StoreError, dag};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -26,24 +29,6 @@ use std::{
 const BATCH: Duration = Duration::from_secs(3600);
 /// How often the ends of predecessors' times are looked for, at least.
 const ROUND: Duration = Duration::from_secs(600);
-
-/// The hash of a fingerprint is itself.
-#[derive(Default)]
-struct Identity(u64);
-
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
-type Fingerprints = HashSet<u64, BuildHasherDefault<Identity>>;
 
 /// What one publication reaches.
 struct Set {
@@ -72,7 +57,7 @@ impl Expiry {
 
 /// All sets, and the work on them.
 pub(crate) struct Marks {
-    key: RandomState,
+    keys: Keys,
     sets: RwLock<BTreeMap<Namespace, Arc<Set>>>,
     /// Held by whoever changes a set that is shown, or shows another one. Never for a long walk.
     walking: Mutex<()>,
@@ -93,7 +78,7 @@ impl Marks {
     /// Nothing is shown until the worker has been through every publication; `ready` if there is none.
     pub(crate) fn new(ready: bool) -> Self {
         Self {
-            key: RandomState::new(),
+            keys: Keys::default(),
             sets: RwLock::default(),
             walking: Mutex::default(),
             ready: AtomicBool::new(ready),
@@ -103,20 +88,12 @@ impl Marks {
         }
     }
 
-    fn shown(&self, hash: &Multihash) -> u64 {
-        self.key.hash_one(hash)
-    }
-
-    fn node(&self, cid: &Cid) -> u64 {
-        self.key.hash_one((cid.codec(), cid.hash()))
-    }
-
     /// Whether a published root reaches a block with this multihash.
     pub(crate) fn show(&self, hash: &Multihash) -> bool {
         if !self.is_ready() {
             return false;
         }
-        let shown = self.shown(hash);
+        let shown = self.keys.block(hash);
         self.sets.read().values().any(|set| set.reached.read().contains(&shown))
     }
 
@@ -146,7 +123,7 @@ impl Marks {
         if self.awaited.load(SeqCst) == 0 {
             return;
         }
-        let shown = self.shown(hash);
+        let shown = self.keys.block(hash);
         for (namespace, set) in self.sets.read().iter() {
             if let Some(cids) = set.awaited.lock().remove(&shown) {
                 self.awaited.fetch_sub(1, SeqCst);
@@ -184,7 +161,7 @@ impl Inner {
         let Some((published, roots)) = self.public_roots(namespace, false) else { return };
         // Its publication may be another one by now, and the root not public.
         if let Some(set) = self.set_of(namespace, &published).filter(|_| roots.contains(root)) {
-            self.walk(&set, vec![*root]);
+            self.walk(&set, View::Current, vec![*root]);
         }
     }
 
@@ -204,17 +181,16 @@ impl Inner {
     ///
     /// The long walk goes on beside commits, which extend the former set meanwhile; only what they
     /// brought is walked while they wait.
-    fn renew_marks(&self, namespace: &Namespace) {
+    pub(crate) fn renew_marks(&self, namespace: &Namespace) {
         // Withdrawn meanwhile, if there is none.
         let Some((began, roots)) = self.public_roots(namespace, true) else { return };
         let set = Arc::new(Set { since: began.since, reached: RwLock::default(), awaited: Mutex::default() });
-        if !self.walk(&set, roots.clone()) {
-            return;
+        if !self.walk_public(&set, &roots, &[]) {
+            return self.marks.forget(&set);
         }
         let _one = self.marks.walking.lock();
         let Some((published, now)) = self.public_roots(namespace, false) else { return self.marks.forget(&set) };
-        let new = now.into_iter().filter(|root| !roots.contains(root)).collect();
-        if published.since != began.since || !self.walk(&set, new) {
+        if published.since != began.since || !self.walk_public(&set, &now, &roots) {
             return self.marks.forget(&set);
         }
         let mut sets = self.marks.sets.write();
@@ -245,23 +221,27 @@ impl Inner {
         }
     }
 
+    /// Marks what public roots reach, the newest first, but those that were `done` before; `false` if the
+    /// store is closing.
+    fn walk_public(&self, set: &Set, roots: &[Cid], done: &[Cid]) -> bool {
+        let (newest, earlier) = roots.split_at(roots.len().min(1));
+        // One that was walked as the newest is so no more, if another one is now.
+        let new = |root: &&Cid| !done.contains(root);
+        self.walk(set, View::Current, newest.iter().filter(|root| done.first() != Some(*root)).copied().collect())
+            && self.walk(set, View::Earlier, earlier.iter().filter(new).copied().collect())
+    }
+
     /// Marks what the CIDs reach; `false` if the store is closing.
-    fn walk(&self, set: &Set, mut open: Vec<Cid>) -> bool {
+    fn walk(&self, set: &Set, view: View, mut open: Vec<Cid>) -> bool {
         while let Some(cid) = open.pop() {
             if self.marks.closing() {
                 return false;
             }
-            let shown = self.marks.shown(cid.hash());
-            if cid.codec() == codec::RAW {
-                set.reached.write().insert(shown);
+            if view == View::Earlier && self.withdrawn.is_forgotten(&cid) {
                 continue;
             }
-            let new = {
-                let mut reached = set.reached.write();
-                reached.insert(shown);
-                reached.insert(self.marks.node(&cid))
-            };
-            if new && let Some(links) = self.links_or_await(set, shown, &cid) {
+            let follow = self.marks.keys.enter(&mut set.reached.write(), &cid, view);
+            if follow && let Some(links) = self.links_or_await(set, self.marks.keys.block(cid.hash()), &cid) {
                 open.extend(links);
             }
         }
@@ -338,10 +318,10 @@ impl Inner {
         {
             let mut reached = set.reached.write();
             for cid in &cids {
-                reached.remove(&self.marks.node(cid));
+                self.marks.keys.reopen(&mut reached, cid);
             }
         }
-        self.walk(&set, cids);
+        self.walk(&set, View::Earlier, cids);
     }
 
     /// How long until a predecessor stops being public.

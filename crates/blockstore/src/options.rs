@@ -16,11 +16,32 @@ pub struct Options {
     /// How long the predecessors of a continuously published root stay public, for pulls in flight. They
     /// are withdrawn together, at most once an hour for a namespace, so up to an hour later.
     pub predecessors: Duration,
+    /// How many of a namespace's roots are kept, the current one included. Public predecessors are kept too.
+    pub history: usize,
+    /// Bytes of blocks from peers and other registries that are kept at most. What this node's own roots reach
+    /// does not count.
+    pub cache_limit: Option<u64>,
+    /// Bytes of blocks beyond which no more are taken.
+    pub store_limit: Option<u64>,
+    /// Bytes that stay free on the disk: with less, no more blocks are taken.
+    pub reserve: u64,
+    /// How long after something can be collected that is done; never by itself if `None`.
+    pub collect_after: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { progress: None, index_cache: 8 << 20, pack_size: 1 << 30, predecessors: Duration::from_secs(48 * 3600) }
+        Self {
+            progress: None,
+            index_cache: 8 << 20,
+            pack_size: 1 << 30,
+            predecessors: Duration::from_secs(48 * 3600),
+            history: 32,
+            cache_limit: None,
+            store_limit: None,
+            reserve: 0,
+            collect_after: Some(Duration::from_secs(30)),
+        }
     }
 }
 
@@ -31,6 +52,11 @@ impl fmt::Debug for Options {
             .field("index_cache", &self.index_cache)
             .field("pack_size", &self.pack_size)
             .field("predecessors", &self.predecessors)
+            .field("history", &self.history)
+            .field("cache_limit", &self.cache_limit)
+            .field("store_limit", &self.store_limit)
+            .field("reserve", &self.reserve)
+            .field("collect_after", &self.collect_after)
             .finish()
     }
 }
@@ -40,6 +66,14 @@ impl fmt::Debug for Options {
 pub enum Stage {
     /// Reading the headers of all packs to make a new index.
     RebuildIndex,
+    /// A collection finds out what is reached; counted in blocks.
+    Mark,
+    /// It goes through the index; counted in blocks.
+    Sweep,
+    /// It shrinks the cache; counted in bytes.
+    Evict,
+    /// It copies what lives in packs with much that is dead; counted in bytes.
+    Compact,
 }
 
 /// How far a stage got.
@@ -47,9 +81,9 @@ pub enum Stage {
 pub struct Progress {
     /// The stage.
     pub stage: Stage,
-    /// Bytes of packs that were gone through.
+    /// What was gone through, in the stage's unit: bytes of packs for a new index.
     pub done: u64,
-    /// Bytes of packs altogether.
+    /// How much there is altogether, or about.
     pub total: u64,
 }
 

@@ -25,7 +25,7 @@ pub use block::{Block, BlockError, Cid, MAX_BLOCK, Multihash, SHA2_256, codec, h
 pub use bytes::Bytes;
 pub use error::{CommitError, FetchError, NetworkError, ResolveError, StoreError};
 pub use name::{Digest, ForeignName, NameError, Namespace, Reference, RepositoryName, Tag};
-pub use ports::{BlockWriter, Blockstore, Fetcher, Network, PublicBlocks, RootStore, Session};
+pub use ports::{BlockWriter, Blockstore, Fetcher, Hold, Network, PublicBlocks, RootStore, Session};
 pub use state::{
     Link, NamespaceState, Origin, Publication, PublishMode, Resolved, RootEntry, Scope, SessionSpec, Stats,
     UploadRecord,

@@ -14,14 +14,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 #[derive(Default)]
 struct NamespaceData {
     state: NamespaceState,
     history: Vec<RootEntry>,
-    links: BTreeMap<(RepositoryName, Digest), Link>,
+    links: BTreeMap<(RepositoryName, Digest), (Link, Instant)>,
 }
 
 #[derive(Default)]
@@ -29,11 +29,13 @@ struct Inner {
     blocks: RwLock<HashMap<Multihash, (Bytes, Origin)>>,
     namespaces: RwLock<BTreeMap<Namespace, NamespaceData>>,
     uploads: Mutex<BTreeMap<String, UploadRecord>>,
+    forgotten: Mutex<HashSet<Multihash>>,
     sequence: AtomicU64,
     syncs: AtomicU64,
 }
 
-/// Blocks and roots in memory; clones share them.
+/// Blocks and roots in memory; clones share them. It keeps every block it was given, and shows peers
+/// the present roots of what is published, not their predecessors.
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<Inner>);
 
@@ -80,6 +82,9 @@ impl Blockstore for MemoryStore {
     }
 
     fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
+        if matches!(origin, Origin::Pushed | Origin::Imported) {
+            self.0.forgotten.lock().remove(block.cid().hash());
+        }
         if identity_bytes(block.cid()).is_none() {
             self.0.blocks.write().entry(*block.cid().hash()).or_insert_with(|| (block.data().clone(), origin));
         }
@@ -167,9 +172,10 @@ impl RootStore for MemoryStore {
     }
 
     fn link(&self, link: &Link) -> Result<(), StoreError> {
+        self.0.forgotten.lock().remove(link.cid.hash());
         let mut spaces = self.0.namespaces.write();
         let links = &mut spaces.entry(link.namespace.clone()).or_default().links;
-        links.insert((link.repository.clone(), link.digest.clone()), link.clone());
+        links.insert((link.repository.clone(), link.digest.clone()), (link.clone(), Instant::now()));
         Ok(())
     }
 
@@ -182,7 +188,16 @@ impl RootStore for MemoryStore {
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {
         let spaces = self.0.namespaces.read();
-        Ok(spaces.get(namespace).map(|data| data.links.values().cloned().collect()).unwrap_or_default())
+        Ok(spaces
+            .get(namespace)
+            .map(|data| data.links.values().map(|(link, _)| link.clone()).collect())
+            .unwrap_or_default())
+    }
+
+    fn stale_links(&self, namespace: &Namespace, age: Duration) -> Result<Vec<Link>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        let links = spaces.get(namespace).into_iter().flat_map(|data| data.links.values());
+        Ok(links.filter(|(_, at)| at.elapsed() >= age).map(|(link, _)| link.clone()).collect())
     }
 
     fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError> {
@@ -204,6 +219,15 @@ impl RootStore for MemoryStore {
             data.state.published = None;
         }
         Ok(())
+    }
+
+    fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.0.forgotten.lock().extend(files.iter().map(|file| *file.hash()));
+        Ok(())
+    }
+
+    fn is_forgotten(&self, file: &Cid) -> bool {
+        self.0.forgotten.lock().contains(file.hash())
     }
 
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {

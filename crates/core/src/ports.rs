@@ -5,9 +5,10 @@ use crate::{
     PublishMode, ResolveError, Resolved, RootEntry, SessionSpec, Stats, StoreError, UploadRecord,
 };
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-/// Blocks by multihash: two CIDs with one hash are one block.
+/// Blocks by multihash: two CIDs with one hash are one block. The defaults are those of a store that never
+/// removes anything.
 pub trait Blockstore: Send + Sync + 'static {
     /// Size of a block in bytes, `None` if it is not here.
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError>;
@@ -18,6 +19,19 @@ pub trait Blockstore: Send + Sync + 'static {
     fn put(&self, block: &Block, origin: Origin) -> Result<(), StoreError>;
     /// A writer with a place of its own on disk, for the blocks of one large file.
     fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError>;
+    /// Keeps blocks from collection until it is dropped. Whoever puts blocks that only a later commit or
+    /// link will reach takes one first, and drops it after that commit.
+    fn hold(&self) -> Arc<dyn Hold> {
+        Arc::new(Kept)
+    }
+    /// Whether a block is only here because its deletion is not complete ([`RootStore::forget`]). Whoever
+    /// reads in another name than a current root's treats such a block as not here.
+    fn is_withdrawn(&self, _cid: &Cid) -> bool {
+        false
+    }
+    /// Says that what is cached below `root` is of no use: it goes at the next collection, unless it
+    /// is reached by a root of this node's.
+    fn discard(&self, _root: &Cid) {}
     /// Makes everything that was put before durable. Concurrent callers share one flush.
     fn sync(&self) -> Result<(), StoreError>;
     /// What is held.
@@ -28,6 +42,14 @@ pub trait Blockstore: Send + Sync + 'static {
 pub trait BlockWriter: Send {
     /// As [`Blockstore::put`].
     fn put(&mut self, block: &Block) -> Result<(), StoreError>;
+}
+
+/// Blocks that collection leaves alone, as long as this lives.
+pub trait Hold: Send + Sync {
+    /// Keeps one block; to be called before it is put, since what is put again may be about to go.
+    fn keep(&self, cid: &Cid);
+    /// Keeps all that a block reaches, for a reader.
+    fn keep_all(&self, root: &Cid);
 }
 
 /// What peers may see: blocks that came from peers, and what a published root reaches.
@@ -62,10 +84,18 @@ pub trait RootStore: Send + Sync + 'static {
     fn unlink(&self, link: &Link) -> Result<(), StoreError>;
     /// The links of a namespace that no root holds yet.
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError>;
+    /// Those of them that were made at least so long ago.
+    fn stale_links(&self, namespace: &Namespace, age: Duration) -> Result<Vec<Link>, StoreError>;
     /// Makes a namespace public; returns when peers can see it. The mode's root, or the current one, must exist.
     fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError>;
     /// Makes it private again; returns when peers can't see it any more.
     fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError>;
+    /// Withdraws files whose last link a commit took out. Peers are not shown them any more, also where an
+    /// earlier root is still public, and only what current roots, links and uploads reach of their blocks
+    /// survives the next collection. Putting or linking one again takes that back.
+    fn forget(&self, files: &[Cid]) -> Result<(), StoreError>;
+    /// Whether a file was withdrawn and is served under no earlier root's name.
+    fn is_forgotten(&self, file: &Cid) -> bool;
     /// Saves an upload's state, replacing what was saved under its id.
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError>;
     /// Forgets an upload.
@@ -101,6 +131,14 @@ pub trait Network: Send + Sync + 'static {
     /// Tells the network that this node has these roots, now and from time to time; replaces what
     /// was told before for the namespace. Returns when it is under way.
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError>;
+}
+
+/// The [`Hold`] of a store that never removes anything.
+pub struct Kept;
+
+impl Hold for Kept {
+    fn keep(&self, _: &Cid) {}
+    fn keep_all(&self, _: &Cid) {}
 }
 
 /// A [`Fetcher`] over what is here, for work that must not reach out.

@@ -8,6 +8,8 @@ use crate::{
     RootStore, UploadRecord, codec,
 };
 
+use std::time::Duration;
+
 /// A store under test: all three ports over the same data.
 pub trait Store: Blockstore + RootStore + PublicBlocks {}
 impl<T: Blockstore + RootStore + PublicBlocks> Store for T {}
@@ -49,6 +51,7 @@ pub fn store<S: Store>(mut make: impl FnMut() -> S, mut reopen: impl FnMut(S) ->
     uploads(make(), &mut reopen);
     privacy(make(), &mut reopen);
     privacy_by_codec(make());
+    forgetting(make(), &mut reopen);
 }
 
 fn blocks<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
@@ -137,6 +140,8 @@ fn links<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
     store.link(&link("app", &a)).expect(OK);
     let store = reopen(store);
     assert_eq!(store.links(&local).expect(OK).len(), 3);
+    let stale = |age| store.stale_links(&local, Duration::from_secs(age)).expect(OK).len();
+    assert_eq!((stale(0), stale(3600)), (3, 0));
     assert_eq!(store.get(a.cid()).expect(OK).as_ref(), Some(a.data()), "a link is durable with its block");
     store.put(&root, Origin::Pushed).expect(OK);
     store.commit(&local, None, *root.cid(), &[link("app", &a)]).expect(OK);
@@ -216,6 +221,38 @@ fn privacy_by_codec<S: Store>(store: S) {
     store.commit(&local, None, *root.cid(), &[]).expect(OK);
     store.publish(&local, PublishMode::Continuous).expect(OK);
     assert!(store.public_get(child.cid()).expect(OK).is_some());
+}
+
+/// What was withdrawn is known to be so after a restart, and until it is put or linked again.
+fn forgetting<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let local = Namespace::local();
+    let (gone, kept, relinked) = (raw("gone"), raw("kept"), raw("relinked"));
+    let first = node(&[*gone.cid(), *kept.cid(), *relinked.cid()]);
+    let second = node(&[*kept.cid()]);
+    for block in [&gone, &kept, &relinked, &first, &second] {
+        store.put(block, Origin::Pushed).expect(OK);
+    }
+    store.commit(&local, None, *first.cid(), &[]).expect(OK);
+    store.publish(&local, PublishMode::Continuous).expect(OK);
+    store.commit(&local, Some(*first.cid()), *second.cid(), &[]).expect(OK);
+    let hold = store.hold();
+    hold.keep(gone.cid());
+    hold.keep_all(first.cid());
+    store.forget(&[*gone.cid(), *relinked.cid()]).expect(OK);
+    store.discard(gone.cid());
+    let sees = |store: &S, block: &Block| store.public_get(block.cid()).expect(OK).is_some();
+    assert!(!sees(&store, &gone) && !sees(&store, &relinked) && sees(&store, &kept), "earlier roots show them no more");
+    store.link(&link("app", &relinked)).expect(OK);
+    let forgotten = |store: &S| [&gone, &kept, &relinked].map(|block| store.is_forgotten(block.cid()));
+    assert_eq!(forgotten(&store), [true, false, false]);
+    drop(hold);
+    let store = reopen(store);
+    assert_eq!(forgotten(&store)[1..], [false, false]);
+    // After a reopen nothing is served until marking ends; publishing again waits for that.
+    store.publish(&local, PublishMode::Continuous).expect(OK);
+    assert!(!sees(&store, &gone) && sees(&store, &kept));
+    store.put(&gone, Origin::Pushed).expect(OK);
+    assert!(!store.is_forgotten(gone.cid()) && store.get(gone.cid()).expect(OK).is_some());
 }
 
 #[cfg(test)]

@@ -312,6 +312,21 @@ impl DiskFile for FaultyFile {
         Ok(())
     }
 
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut world = self.0.0.lock();
+        world.operate()?;
+        let node = &mut world.nodes[self.1];
+        let end = (offset + len).min(node.view.len() as u64);
+        let change = Change::Write(offset, vec![0; end.saturating_sub(offset) as usize]);
+        apply(&mut node.view, &change);
+        node.pending.push(change);
+        Ok(())
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.len()
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let hook = self.0.0.lock().on_flush.clone();
         if let Some(hook) = hook {

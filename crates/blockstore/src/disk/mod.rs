@@ -9,7 +9,7 @@ mod real;
 mod sys;
 
 pub(crate) use real::{RealDisk, create_private_dir};
-pub(crate) use sys::{try_lock, unlock};
+pub(crate) use sys::{give_way, try_lock, unlock};
 
 /// A directory with files in it; names are relative, with at most one `/`.
 pub(crate) trait Disk: Send + Sync {
@@ -41,6 +41,10 @@ pub(crate) trait DiskFile: Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Cuts it.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Gives the room of a range back; it reads as zeros. Where the file system can't, nothing happens.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Bytes that it takes on the disk.
+    fn allocated(&self) -> io::Result<u64>;
     /// Makes contents and length durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for a range to be written back soon, so that the next flush is short. Promises nothing.

@@ -27,6 +27,26 @@ pub(super) fn start_writeback(file: &File, offset: u64, len: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Frees the whole pages of a range and zeroes the rest of it. A file system that has no holes keeps it all.
+pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+    let (offset, len) = (offset.try_into().map_err(too_large)?, len.try_into().map_err(too_large)?);
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: no memory is passed.
+    if unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, len) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(()) } else { Err(error) }
+}
+
+/// Makes the calling thread give way to others.
+pub(crate) fn give_way() {
+    // SAFETY: no memory is passed. On Linux the niceness of 0 is the calling thread's own; where it can't be
+    // changed the thread only is less polite.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
 /// Takes an exclusive lock on a file, or says that somebody else has it. It ends with the file.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: no memory is passed.

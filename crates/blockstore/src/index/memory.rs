@@ -6,13 +6,14 @@ use crate::pack::Location;
 use cidery_core::Multihash;
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
 
 #[derive(Default)]
 struct Inner {
-    blocks: Mutex<HashMap<Multihash, Location>>,
+    blocks: Mutex<BTreeMap<Multihash, Location>>,
     checkpoints: Mutex<BTreeMap<u64, Checkpoint>>,
     store: Mutex<Option<u64>>,
     broken: Mutex<Option<String>>,
@@ -105,10 +106,22 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
+    fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError> {
         self.check()?;
-        self.0.blocks.lock().values().for_each(|place| each(*place));
+        let mut blocks = self.0.blocks.lock();
+        for (hash, place) in places {
+            if blocks.get(hash) == Some(place) {
+                blocks.remove(hash);
+            }
+        }
         Ok(())
+    }
+
+    fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<(Multihash, Location)>, IndexError> {
+        self.check()?;
+        let blocks = self.0.blocks.lock();
+        let rest = blocks.range((after.map_or(Unbounded, Excluded), Unbounded));
+        Ok(rest.take(limit).map(|(hash, place)| (*hash, *place)).collect())
     }
 
     fn flush(&self) -> Result<(), IndexError> {
@@ -123,6 +136,12 @@ impl Index for MemoryIndex {
     fn set_checkpoints(&self, checkpoints: &[(u64, Checkpoint)]) -> Result<(), IndexError> {
         self.check()?;
         self.0.checkpoints.lock().extend(checkpoints.iter().copied());
+        Ok(())
+    }
+
+    fn remove_checkpoint(&self, pack: u64) -> Result<(), IndexError> {
+        self.check()?;
+        self.0.checkpoints.lock().remove(&pack);
         Ok(())
     }
 

@@ -30,7 +30,8 @@ pub(crate) struct Checkpoint {
     pub(crate) salt: u64,
     /// Every record before this offset is in the index, durably.
     pub(crate) upto: u64,
-    /// How many blocks the index places before `upto` in this pack.
+    /// How many blocks the index placed before `upto` in this pack: those it places still, and those whose
+    /// records are dead by the journal.
     pub(crate) blocks: u64,
 }
 
@@ -43,12 +44,16 @@ pub(crate) trait Index: Send + Sync {
         places: &[(Multihash, Location)],
         replaced: &mut dyn FnMut(&Multihash, Location),
     ) -> Result<(), IndexError>;
-    /// Calls `each` with every place.
-    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError>;
+    /// Removes blocks, where they are still at these places.
+    fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError>;
+    /// At most `limit` blocks with their places, in an order of the index's own, from the one after `after`
+    /// on. An empty page is the end.
+    fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<(Multihash, Location)>, IndexError>;
     /// Everything said so far is durable on return.
     fn flush(&self) -> Result<(), IndexError>;
     fn checkpoints(&self) -> Result<Vec<(u64, Checkpoint)>, IndexError>;
     fn set_checkpoints(&self, checkpoints: &[(u64, Checkpoint)]) -> Result<(), IndexError>;
+    fn remove_checkpoint(&self, pack: u64) -> Result<(), IndexError>;
     /// Whose packs it describes; `None` for a fresh one.
     fn store(&self) -> Result<Option<u64>, IndexError>;
     fn set_store(&self, id: u64) -> Result<(), IndexError>;

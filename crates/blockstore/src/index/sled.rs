@@ -9,6 +9,7 @@ use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
 use std::{
     fs, io,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::{Duration, Instant},
@@ -135,12 +136,25 @@ impl Index for SledIndex {
         Ok(())
     }
 
-    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
-        let mut entries = guard(|| Ok(self.blocks.iter()))?;
-        while let Some((_, bytes)) = guard(|| entries.next().transpose())? {
-            each(decode(&bytes)?);
+    fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError> {
+        for (hash, place) in places {
+            // One that is elsewhere by now stays.
+            guard(|| Ok(self.blocks.compare_and_swap(hash.to_bytes(), Some(encode(place)), None::<&[u8]>)?.is_ok()))?;
         }
         Ok(())
+    }
+
+    fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<(Multihash, Location)>, IndexError> {
+        let from = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.to_bytes()));
+        let mut entries = guard(|| Ok(self.blocks.range((from, Bound::Unbounded))))?;
+        let mut page = Vec::new();
+        while page.len() < limit
+            && let Some((key, bytes)) = guard(|| entries.next().transpose())?
+        {
+            let hash = Multihash::from_bytes(&key).map_err(|_| IndexError("a key does not parse".into()))?;
+            page.push((hash, decode(&bytes)?));
+        }
+        Ok(page)
     }
 
     fn flush(&self) -> Result<(), IndexError> {
@@ -163,6 +177,10 @@ impl Index for SledIndex {
             guard(|| self.checkpoints.insert(pack.to_be_bytes(), encode_checkpoint(checkpoint)))?;
         }
         Ok(())
+    }
+
+    fn remove_checkpoint(&self, pack: u64) -> Result<(), IndexError> {
+        guard(|| self.checkpoints.remove(pack.to_be_bytes())).map(drop)
     }
 
     fn store(&self) -> Result<Option<u64>, IndexError> {

@@ -3,9 +3,8 @@
 use crate::codec::{Put, Take};
 use cidery_core::{Cid, Digest, Link, Namespace, PublishMode, RepositoryName, UploadRecord};
 
-/// The highest kind of record that is known here. 9 (tombstones: records of packs that are dead),
-/// 10 (a pack that was removed) and 11 (an encrypted namespace) are reserved.
-pub(crate) const LAST_KIND: u8 = 8;
+/// The highest kind of record that is known here. 11 (an encrypted namespace) is reserved.
+pub(crate) const LAST_KIND: u8 = 14;
 
 /// The largest body of one record, in bytes.
 pub(crate) const MAX_BODY: usize = 16 << 20;
@@ -29,6 +28,17 @@ pub(crate) enum Event {
     UploadEnded(String),
     /// Kind 8: this much of a pack is on the disk.
     PackFlushed { pack: u64, salt: u64, len: u64 },
+    /// Kind 9: tombstones of the records at these offsets, in ascending order. They hold no block any more.
+    Dead { pack: u64, offsets: Vec<u64> },
+    /// Kind 10: a pack is no more. Its id is not given to another.
+    PackRemoved(u64),
+    /// Kind 12: files that no earlier root shows any more.
+    Forgotten(Vec<Cid>),
+    /// Kind 13: some of them were put again.
+    Readmitted(Vec<Cid>),
+    /// Kind 14: a collection went through what was forgotten up to the sequence `upto`; what was up to
+    /// `past` is in no root that is kept.
+    Collected { upto: u64, past: u64 },
 }
 
 /// An event in its place.
@@ -58,6 +68,11 @@ impl Event {
             Self::Upload(_) => 6,
             Self::UploadEnded(_) => 7,
             Self::PackFlushed { .. } => 8,
+            Self::Dead { .. } => 9,
+            Self::PackRemoved(_) => 10,
+            Self::Forgotten(_) => 12,
+            Self::Readmitted(_) => 13,
+            Self::Collected { .. } => 14,
         }
     }
 
@@ -92,8 +107,7 @@ impl Event {
             Self::Unpublished(namespace) => out.put_bytes(namespace.as_str().as_bytes()),
             Self::Upload(upload) => {
                 out.put_bytes(upload.id.as_bytes());
-                out.put_u32(upload.pins.len() as u32);
-                upload.pins.iter().for_each(|pin| out.put_cid(pin));
+                out.put_cids(&upload.pins);
                 out.put_bytes(&upload.state);
             }
             Self::UploadEnded(id) => out.put_bytes(id.as_bytes()),
@@ -101,6 +115,16 @@ impl Event {
                 out.put_u64(*pack);
                 out.put_u64(*salt);
                 out.put_u64(*len);
+            }
+            Self::Dead { pack, offsets } => {
+                out.put_u64(*pack);
+                out.put_ascending(offsets);
+            }
+            Self::PackRemoved(pack) => out.put_u64(*pack),
+            Self::Forgotten(files) | Self::Readmitted(files) => out.put_cids(files),
+            Self::Collected { upto, past } => {
+                out.put_u64(*upto);
+                out.put_u64(*past);
             }
         }
     }
@@ -136,15 +160,16 @@ impl Event {
             }
             5 => Self::Unpublished(take.parse()?),
             6 => {
-                let id = take.parse()?;
-                let mut pins = Vec::new();
-                for _ in 0..take.u32()? {
-                    pins.push(take.cid()?);
-                }
+                let (id, pins) = (take.parse()?, take.cids()?);
                 Self::Upload(UploadRecord { id, pins, state: take.bytes()?.to_vec() })
             }
             7 => Self::UploadEnded(take.parse()?),
             8 => Self::PackFlushed { pack: take.u64()?, salt: take.u64()?, len: take.u64()? },
+            9 => Self::Dead { pack: take.u64()?, offsets: take.ascending()? },
+            10 => Self::PackRemoved(take.u64()?),
+            12 => Self::Forgotten(take.cids()?),
+            13 => Self::Readmitted(take.cids()?),
+            14 => Self::Collected { upto: take.u64()?, past: take.u64()? },
             _ => return None,
         };
         take.is_empty().then_some(event)
@@ -170,7 +195,7 @@ impl Record {
     pub(crate) fn decode(take: &mut Take<'_>) -> Result<Self, BadRecord> {
         let mut parts = || Some((take.u8()?, take.u8()?, take.u64()?, take.u64()?, take.bytes()?));
         let (kind, _flags, sequence, at, body) = parts().ok_or(BadRecord::Malformed)?;
-        if kind == 0 || kind > LAST_KIND {
+        if matches!(kind, 0 | 11) || kind > LAST_KIND {
             return Err(BadRecord::Unknown(kind));
         }
         let event = Event::decode(kind, body).ok_or(BadRecord::Malformed)?;
@@ -208,6 +233,11 @@ mod tests {
             Event::Upload(UploadRecord { id: "u".into(), pins: vec![cid, cid], state: vec![1, 2, 3] }),
             Event::UploadEnded(String::new()),
             Event::PackFlushed { pack: 1, salt: 2, len: 3 },
+            Event::Dead { pack: 1, offsets: vec![0, 32, 33, 300, 1 << 20, u64::MAX] },
+            Event::PackRemoved(4),
+            Event::Forgotten(vec![cid]),
+            Event::Readmitted(vec![cid, cid]),
+            Event::Collected { upto: 7, past: 3 },
         ]
     }
 
@@ -232,13 +262,15 @@ mod tests {
     fn a_kind_of_later_versions_is_recognised() {
         let mut bytes = Vec::new();
         Record { sequence: 1, at: 1, event: Event::UploadEnded("x".into()) }.encode(&mut bytes);
-        bytes[0] = 9;
-        assert_eq!(Record::decode(&mut Take(&bytes)), Err(BadRecord::Unknown(9)));
+        for kind in [11, LAST_KIND + 1, u8::MAX] {
+            bytes[0] = kind;
+            assert_eq!(Record::decode(&mut Take(&bytes)), Err(BadRecord::Unknown(kind)));
+        }
     }
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in 0u8..12, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(kind in 0u8..16, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = vec![kind, 0];
             bytes.extend([0; 16]);
             bytes.put_bytes(&body);

@@ -5,7 +5,7 @@ use cidery_core::{
     Cid, Digest, Link, Namespace, NamespaceState, Publication, PublishMode, RepositoryName, RootEntry, UploadRecord,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,8 +17,17 @@ pub(crate) const HISTORY: usize = 10_000;
 pub(crate) struct Space {
     /// Oldest first, at most [`HISTORY`]; the last one is current.
     pub(crate) history: VecDeque<RootEntry>,
-    pub(crate) links: BTreeMap<(RepositoryName, Digest), Link>,
+    pub(crate) links: BTreeMap<(RepositoryName, Digest), Stamped<Link>>,
     pub(crate) publication: Option<Published>,
+}
+
+/// A fact with the place and time of its record.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamped<T> {
+    pub(crate) sequence: u64,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) fact: T,
 }
 
 /// A publication.
@@ -28,6 +37,8 @@ pub(crate) struct Published {
     pub(crate) root: Cid,
     /// Sequence of the record that made it: tells one publication from the next.
     pub(crate) since: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub(crate) at: u64,
 }
 
 /// How much of a pack the journal knows to be on the disk.
@@ -41,8 +52,18 @@ pub(crate) struct PackMark {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) spaces: BTreeMap<Namespace, Space>,
-    pub(crate) uploads: BTreeMap<String, UploadRecord>,
+    pub(crate) uploads: BTreeMap<String, Stamped<UploadRecord>>,
     pub(crate) packs: BTreeMap<u64, PackMark>,
+    /// Offsets of dead records by pack, ascending.
+    pub(crate) dead: BTreeMap<u64, Vec<u64>>,
+    /// Packs that are no more.
+    pub(crate) removed: BTreeSet<u64>,
+    /// Files that no earlier root shows, with the sequence of the record that says so.
+    pub(crate) forgotten: BTreeMap<Cid, u64>,
+    /// What was forgotten up to here, a collection has been through.
+    pub(crate) collected: u64,
+    /// Grows with every record that may make blocks reachable.
+    pub(crate) reachable: u64,
     /// Of the last record.
     pub(crate) sequence: u64,
 }
@@ -57,10 +78,17 @@ fn from_millis(at: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH)
 }
 
+fn stamped<T: Clone>(record: &Record, fact: &T) -> Stamped<T> {
+    Stamped { sequence: record.sequence, at: record.at, fact: fact.clone() }
+}
+
 impl State {
     /// Takes a record in.
     pub(crate) fn apply(&mut self, record: &Record) {
         self.sequence = record.sequence;
+        if matches!(record.event, Event::Root { .. } | Event::Linked(_) | Event::Upload(_) | Event::Published { .. }) {
+            self.reachable += 1;
+        }
         match &record.event {
             Event::Root { namespace, root, folded } => {
                 let space = self.spaces.entry(namespace.clone()).or_default();
@@ -77,8 +105,9 @@ impl State {
                 }
             }
             Event::Linked(link) => {
+                self.forgotten.remove(&link.cid);
                 let space = self.spaces.entry(link.namespace.clone()).or_default();
-                space.links.insert((link.repository.clone(), link.digest.clone()), link.clone());
+                space.links.insert((link.repository.clone(), link.digest.clone()), stamped(record, link));
             }
             Event::Unlinked { namespace, repository, digest } => {
                 if let Some(space) = self.spaces.get_mut(namespace) {
@@ -87,7 +116,7 @@ impl State {
             }
             Event::Published { namespace, mode, root } => {
                 let space = self.spaces.entry(namespace.clone()).or_default();
-                space.publication = Some(Published { mode: *mode, root: *root, since: record.sequence });
+                space.publication = Some(Published { mode: *mode, root: *root, since: record.sequence, at: record.at });
             }
             Event::Unpublished(namespace) => {
                 if let Some(space) = self.spaces.get_mut(namespace) {
@@ -95,15 +124,43 @@ impl State {
                 }
             }
             Event::Upload(upload) => {
-                self.uploads.insert(upload.id.clone(), upload.clone());
+                self.uploads.insert(upload.id.clone(), stamped(record, upload));
             }
             Event::UploadEnded(id) => {
                 self.uploads.remove(id);
             }
             Event::PackFlushed { pack, salt, len } => {
-                self.packs.insert(*pack, PackMark { salt: *salt, len: *len });
+                if !self.removed.contains(pack) {
+                    self.packs.insert(*pack, PackMark { salt: *salt, len: *len });
+                }
+            }
+            Event::Dead { pack, offsets } => {
+                let dead = self.dead.entry(*pack).or_default();
+                dead.extend(offsets);
+                dead.sort();
+                dead.dedup();
+            }
+            Event::PackRemoved(pack) => {
+                self.packs.remove(pack);
+                self.dead.remove(pack);
+                self.removed.insert(*pack);
+            }
+            Event::Forgotten(files) => {
+                self.forgotten.extend(files.iter().map(|file| (*file, record.sequence)));
+            }
+            Event::Readmitted(files) => files.iter().for_each(|file| {
+                self.forgotten.remove(file);
+            }),
+            Event::Collected { upto, past } => {
+                self.collected = *upto;
+                self.forgotten.retain(|_, sequence| *sequence > *past);
             }
         }
+    }
+
+    /// Whether the record at this place is dead.
+    pub(crate) fn is_dead(&self, pack: u64, offset: u64) -> bool {
+        self.removed.contains(&pack) || self.dead.get(&pack).is_some_and(|dead| dead.binary_search(&offset).is_ok())
     }
 
     pub(crate) fn publication(&self, namespace: &Namespace) -> Option<Published> {
@@ -121,6 +178,13 @@ impl Space {
             root: self.root().cloned(),
             published: self.publication.map(|p| Publication { mode: p.mode, root: p.root }),
         }
+    }
+
+    /// The newest `history` roots, and those that are public at `now`, the newest first.
+    pub(crate) fn kept_roots(&self, now: SystemTime, window: Duration, history: usize) -> Vec<&RootEntry> {
+        let public = self.public_roots(now, window).0.len();
+        // The public ones of a continuous publication are the newest; the one of another stands by itself.
+        self.history.iter().rev().take(history.max(public).max(1)).collect()
     }
 
     /// The roots that are public at `now`, newest first, and when the next of them stops being so.

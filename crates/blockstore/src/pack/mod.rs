@@ -40,7 +40,7 @@ pub(crate) struct Pack {
     /// Its name in the directory is not flushed yet.
     new: AtomicBool,
     /// Takes no more records, whatever its length.
-    sealed: bool,
+    sealed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Pack {
             durable: AtomicU64::new(durable),
             journaled: AtomicU64::new(durable),
             new: AtomicBool::new(new),
-            sealed: false,
+            sealed: AtomicBool::new(false),
         }
     }
 
@@ -103,6 +103,9 @@ impl Pack {
     ) -> Result<Option<Range<u64>>, AppendError> {
         let &NewRecord { kind, origin, block } = record;
         let mut append = self.append.lock();
+        if self.sealed.load(Ordering::Acquire) {
+            return Err(AppendError::Sealed);
+        }
         let offset = self.len.load(Ordering::Relaxed);
         let head = record::encode(self.header.salt, offset, kind, origin, block.cid(), block.data());
         let location =
@@ -127,6 +130,12 @@ impl Pack {
         }
         append.written_back = due.end;
         Ok(Some(due))
+    }
+
+    /// Lets nobody append to it any more; whoever is at it is done when this returns.
+    fn seal(&self) {
+        let _append = self.append.lock();
+        self.sealed.store(true, Ordering::Release);
     }
 
     /// Takes it off the list of packs to flush, and says how far the flush has to go.

@@ -69,7 +69,8 @@ impl Packs {
     /// The receiver is for [`write_back`].
     pub(crate) fn new(disk: Arc<dyn Disk>, packs: Vec<Pack>, next_id: u64, limit: u64) -> (Self, Receiver<Writeback>) {
         let all: BTreeMap<u64, Arc<Pack>> = packs.into_iter().map(|pack| (pack.id(), Arc::new(pack))).collect();
-        let idle = all.values().filter(|pack| pack.len() < limit && !pack.sealed).cloned().collect();
+        let idle =
+            all.values().filter(|pack| pack.len() < limit && !pack.sealed.load(Ordering::Acquire)).cloned().collect();
         let dirty: Vec<_> = all.values().filter(|pack| pack.durable() < pack.len()).cloned().collect();
         for pack in &dirty {
             pack.append.lock().queued = true;
@@ -97,7 +98,7 @@ impl Packs {
     /// A pack that was found at a start, with its length after whatever had to be cut.
     pub(crate) fn found(header: FileHeader, len: u64, durable: u64, sealed: bool) -> Pack {
         // Its name may have come back without ever having been flushed.
-        Pack { sealed, ..Pack::new(header, None, len, durable, durable < len) }
+        Pack { sealed: sealed.into(), ..Pack::new(header, None, len, durable, durable < len) }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Pack>> {
@@ -165,9 +166,25 @@ impl Packs {
 
     /// Lets others write to a pack again.
     pub(crate) fn give_back(&self, pack: Arc<Pack>) {
-        if pack.len() < self.limit {
+        if pack.len() < self.limit && !pack.sealed.load(Ordering::Acquire) {
             self.idle.lock().push(pack);
         }
+    }
+
+    /// Lets nobody write to a pack any more.
+    pub(crate) fn retire(&self, pack: &Arc<Pack>) {
+        pack.seal();
+        self.idle.lock().retain(|idle| idle.id() != pack.id());
+    }
+
+    /// Removes a pack that the journal says is no more. Who reads from it now can finish.
+    pub(crate) fn remove(&self, pack: &Arc<Pack>) -> Result<(), StoreError> {
+        self.all.write().remove(&pack.id());
+        self.open.lock().retain(|open| open.id() != pack.id());
+        self.dirty.lock().retain(|dirty| dirty.id() != pack.id());
+        let name = file_name(pack.id());
+        // One that stays is removed at the next start.
+        self.disk.remove(&name).map_err(|e| StoreError::io(format!("removing {name}"), e))
     }
 
     /// Appends to the pack that `slot` holds, taking another one when it is full or there is none.

@@ -3,10 +3,10 @@
 use super::{DiskStore, Inner, round::Op, writer::PackWriter};
 use crate::pack::{Class, Kind, Location, NewRecord, Verdict, verify};
 use cidery_core::{
-    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Multihash, Origin, PublicBlocks, Stats, StoreError, codec,
-    identity_bytes,
+    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Hold, Multihash, Origin, PublicBlocks, Stats, StoreError,
+    codec, identity_bytes,
 };
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Raw blocks of at least this many bytes are leaves of large files.
 pub(super) const LARGE: usize = 256 << 10;
@@ -19,14 +19,20 @@ pub(super) fn class_of(block: &Block) -> Class {
 impl Inner {
     /// Where a block is.
     pub(super) fn locate(&self, hash: &Multihash) -> Result<Option<Location>, StoreError> {
-        match self.recent.get(hash) {
-            Some(place) => Ok(Some(place)),
-            None => self.look_up(hash),
-        }
+        let place = match self.recent.get(hash) {
+            Some(place) => Some(place),
+            None => self.look_up(hash)?,
+        };
+        Ok(self.unless_dying(hash, place))
+    }
+
+    /// The same place, unless the block there is being removed.
+    fn unless_dying(&self, hash: &Multihash, place: Option<Location>) -> Option<Location> {
+        place.filter(|place| self.dying.read().get(hash) != Some(place))
     }
 
     /// The record at a place, checked: the block's bytes, or what is wrong.
-    fn read(&self, place: &Location, cid: &Cid) -> Result<Result<Bytes, Verdict>, StoreError> {
+    pub(super) fn read_record(&self, place: &Location, cid: &Cid) -> Result<Result<Bytes, Verdict>, StoreError> {
         let Some(pack) = self.packs.get(place.pack) else { return Ok(Err(Verdict::OtherBlock)) };
         let file = self.packs.file(&pack)?;
         let mut buffer = self.buffers.take(place.total());
@@ -40,22 +46,29 @@ impl Inner {
     }
 
     fn read_checked(&self, mut place: Location, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
-        let mut wrong = match self.read(&place, cid)? {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(wrong) => wrong,
-        };
-        if wrong == Verdict::OtherBlock {
-            // The index is wrong, and with it who knows what else.
-            self.renew_index(&format!("it placed {cid} where another block is"))?;
-            match self.locate(cid.hash())? {
-                Some(now) => place = now,
-                None => return Ok(None),
-            }
-            wrong = match self.read(&place, cid)? {
-                Ok(bytes) => return Ok(Some(bytes)),
+        let mut renewed = false;
+        let wrong = loop {
+            let wrong = match self.read_record(&place, cid)? {
+                Ok(bytes) => {
+                    if matches!(place.origin, Origin::Peer | Origin::Upstream) {
+                        self.uses.touch(cid.hash());
+                    }
+                    return Ok(Some(bytes));
+                }
                 Err(wrong) => wrong,
             };
-        }
+            // It may have been removed or moved to another pack meanwhile.
+            match self.locate(cid.hash())? {
+                None => return Ok(None),
+                Some(now) if now != place => place = now,
+                Some(_) if wrong == Verdict::OtherBlock && !renewed => {
+                    // The index is wrong, and with it who knows what else.
+                    renewed = true;
+                    self.renew_index(&format!("it placed {cid} where another block is"))?;
+                }
+                Some(_) => break wrong,
+            }
+        };
         self.damaged.lock().insert(*cid.hash());
         let what = if let Verdict::Damaged(what) = wrong { what } else { "another block is in its place" };
         Err(StoreError::Corrupt {
@@ -77,10 +90,12 @@ impl Inner {
         self.check_open()?;
         let hash = block.cid().hash();
         let claim = self.recent.claim(hash);
+        self.withdrawn.put(hash, origin);
         let known = match claim.place {
             Some(place) => Some(place),
             None => self.look_up(hash)?,
         };
+        let known = self.unless_dying(hash, known);
         match known {
             Some(place) if self.damaged.lock().contains(hash) => {
                 let record = NewRecord { kind: Kind::Replacement, origin: place.origin, block };
@@ -89,10 +104,15 @@ impl Inner {
             }
             Some(_) => return Ok(()),
             None => {
-                self.check_room()?;
+                self.check_backlog()?;
+                self.check_space(origin)?;
                 append(&NewRecord { kind: Kind::Block, origin, block }, &|place| claim.publish(place))?;
                 self.blocks.fetch_add(1, Relaxed);
                 self.bytes.fetch_add(block.data().len() as u64, Relaxed);
+                if matches!(origin, Origin::Peer | Origin::Upstream) {
+                    self.uses.touch(hash);
+                    self.count_cached(block.data().len() as u64);
+                }
             }
         }
         drop(claim);
@@ -102,7 +122,7 @@ impl Inner {
     }
 
     fn is_public(&self, place: &Location, hash: &Multihash) -> bool {
-        place.origin == Origin::Peer || self.marks.show(hash)
+        (place.origin == Origin::Peer || self.marks.show(hash)) && !self.withdrawn.hides(hash)
     }
 }
 
@@ -156,6 +176,18 @@ impl Blockstore for DiskStore {
     fn writer(&self, origin: Origin) -> Result<Box<dyn BlockWriter>, StoreError> {
         self.0.inner.check_open()?;
         Ok(Box::new(PackWriter::new(self.clone(), origin)))
+    }
+
+    fn hold(&self) -> Arc<dyn Hold> {
+        self.new_hold()
+    }
+
+    fn is_withdrawn(&self, cid: &Cid) -> bool {
+        self.0.inner.withdrawn.hides(cid.hash())
+    }
+
+    fn discard(&self, root: &Cid) {
+        self.0.inner.discard(root);
     }
 
     fn sync(&self) -> Result<(), StoreError> {

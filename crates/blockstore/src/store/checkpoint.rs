@@ -120,7 +120,7 @@ impl Inner {
     }
 
     /// Refuses new blocks while far too many wait for an index that fails.
-    pub(super) fn check_room(&self) -> Result<(), StoreError> {
+    pub(super) fn check_backlog(&self) -> Result<(), StoreError> {
         if self.recent.len() < MOST_BLOCKS {
             return Ok(());
         }
@@ -129,16 +129,29 @@ impl Inner {
 
     /// Where the index says a block is. An index that fails is made anew.
     pub(super) fn look_up(&self, hash: &Multihash) -> Result<Option<Location>, StoreError> {
+        self.with_index(|index| index.get(hash))
+    }
+
+    /// Asks the index. One that fails is made anew.
+    pub(super) fn with_index<T>(&self, ask: impl Fn(&dyn Index) -> Result<T, IndexError>) -> Result<T, StoreError> {
         let (error, generation) = {
             let slot = self.index.read();
-            match slot.index().and_then(|index| index.get(hash)) {
+            match slot.index().and_then(&ask) {
                 Ok(found) => return Ok(found),
                 Err(error) => (error, slot.generation),
             }
         };
         self.renew(generation, &error.0, false)?;
+        self.with_index_as_it_is(ask)
+    }
+
+    /// Asks the index, for those who must not make a new one: they hold what that takes.
+    pub(super) fn with_index_as_it_is<T>(
+        &self,
+        ask: impl FnOnce(&dyn Index) -> Result<T, IndexError>,
+    ) -> Result<T, StoreError> {
         let slot = self.index.read();
-        slot.index().and_then(|index| index.get(hash)).map_err(|error| StoreError::Index(error.0))
+        slot.index().and_then(ask).map_err(|error| StoreError::Index(error.0))
     }
 
     /// Moves blocks that are durable from the recent ones to the index.
@@ -208,7 +221,7 @@ impl Inner {
 
     fn reopen(&self, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), IndexError> {
         let index = self.home.open()?;
-        let survey = index::survey(&*index, self.id, packs)?;
+        let survey = index::survey(&*index, self.id, packs, &|pack| self.state.read().removed.contains(&pack))?;
         Ok((index, survey))
     }
 
@@ -228,13 +241,25 @@ impl Inner {
     fn pack_views(&self) -> Result<BTreeMap<u64, PackView>, StoreError> {
         let view = |pack: &std::sync::Arc<crate::pack::Pack>| {
             let file = self.packs.file(pack)?;
-            Ok((pack.id(), PackView { id: pack.id(), salt: pack.header.salt, file, durable: pack.durable() }))
+            let dead = self.state.read().dead.get(&pack.id()).cloned().unwrap_or_default();
+            Ok((pack.id(), PackView { id: pack.id(), salt: pack.header.salt, file, durable: pack.durable(), dead }))
         };
         self.packs.all().iter().map(view).collect()
     }
 }
 
 impl Progressed {
+    /// How many blocks are counted to a pack, dead ones included.
+    pub(super) fn placed(&self, pack: u64) -> u64 {
+        self.counts.get(&pack).copied().unwrap_or_default()
+    }
+
+    /// Forgets a pack that is no more.
+    pub(super) fn forget(&mut self, pack: u64) {
+        self.counts.remove(&pack);
+        self.checkpoints.remove(&pack);
+    }
+
     fn advance(
         &mut self,
         index: &dyn Index,

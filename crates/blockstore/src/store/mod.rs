@@ -2,10 +2,17 @@
 
 mod blocks;
 mod checkpoint;
+mod gc;
+mod holds;
 mod open;
+mod room;
 mod roots;
 mod round;
+mod uses;
+mod withdrawn;
 mod writer;
+
+pub use gc::Collected;
 
 use crate::{
     buffers::Buffers,
@@ -17,15 +24,18 @@ use crate::{
     marks::{Expiry, Marks},
     notes::Notes,
     options::{OpenError, Options},
-    pack::{Pack, Packs, write_back},
+    pack::{Location, Pack, Packs, write_back},
     recent::Recent,
 };
 use checkpoint::{Alarm, IndexSlot, Progressed};
 use cidery_core::{CommitError, Multihash, Namespace, StoreError};
+use gc::Collector;
+use holds::Holds;
 use parking_lot::{Mutex, RwLock};
+use room::Room;
 use round::{Op, Outcome};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -34,6 +44,8 @@ use std::{
     thread::JoinHandle,
     time::SystemTime,
 };
+use uses::Uses;
+use withdrawn::Withdrawn;
 
 /// What a store is made of; the tests put other parts in.
 pub(crate) struct Parts {
@@ -66,6 +78,14 @@ pub(crate) struct Inner {
     pub(crate) expiries: Mutex<BTreeMap<Namespace, Expiry>>,
     /// Blocks whose record was found damaged: the next put of one writes it again.
     damaged: Mutex<HashSet<Multihash>>,
+    /// What a collection keeps although nothing reaches it.
+    holds: Arc<Holds>,
+    /// Blocks that are being removed: not at these places any more, whatever the index says.
+    dying: RwLock<HashMap<Multihash, Location>>,
+    pub(crate) withdrawn: Withdrawn,
+    uses: Uses,
+    room: Room,
+    collector: Collector,
     notes: Mutex<Notes>,
     poison: OnceLock<String>,
     closed: AtomicBool,
@@ -147,11 +167,12 @@ impl DiskStore {
     pub(crate) fn assemble(parts: Parts, lock: Option<Lock>) -> Result<Self, OpenError> {
         let (inner, writeback) = Inner::open(parts)?;
         let inner = Arc::new(inner);
-        let (marks, checkpoints) = (inner.clone(), inner.clone());
+        let (marks, checkpoints, collections) = (inner.clone(), inner.clone(), inner.clone());
         // Made first: it ends those threads that could be started if another can't.
         let handle = Handle { inner, threads: Mutex::default(), _lock: lock };
         handle.spawn("store-marks", move || marks.keep_marks())?;
         handle.spawn("store-index", move || checkpoints.keep_checkpoints())?;
+        handle.spawn("store-collect", move || collections.keep_collected())?;
         handle.spawn("store-writeback", move || write_back(writeback))?;
         Ok(Self(Arc::new(handle)))
     }
@@ -194,12 +215,14 @@ impl Handle {
         }
         self.inner.marks.close();
         self.inner.alarm.close();
+        self.inner.collector.close();
         self.inner.packs.end_writeback();
         for thread in threads.drain(..) {
             if thread.join().is_err() {
                 self.inner.note("a thread of the store failed".into());
             }
         }
+        self.inner.uses.save(&*self.inner.disk);
         self.inner.checkpoint()
     }
 }

@@ -1,7 +1,7 @@
 //! Opening a store: whatever a stop at any moment left behind is put in order here.
 
 use super::{
-    Inner, Parts,
+    Inner, Parts, Uses,
     checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot},
 };
 use crate::{
@@ -43,10 +43,13 @@ impl Inner {
         let mut notes = Notes::default();
         let (id, names, last_id) = prepare(&*disk)?;
         let (journal, state) = Journal::open(&*disk, id, &mut notes)?;
+        let names = remove_packs(&*disk, names, &state)?;
+        let uses = Uses::load(&*disk);
         let found = find_packs(&*disk, &names, &state, &mut notes)?;
-        let next_id = state.packs.keys().max().map_or(0, |last| *last).max(last_id) + 1;
-        let opened = open_index(&*home, id, &found, &options, &mut notes)?;
-        let (recent, packs) = catch_up(&opened, found, &mut notes)?;
+        let known = state.packs.keys().chain(&state.removed).max();
+        let next_id = known.map_or(0, |last| *last).max(last_id) + 1;
+        let opened = open_index(&*home, id, &found, &state, &options, &mut notes)?;
+        let (recent, packs) = catch_up(&opened, found, &state, &mut notes)?;
         let (blocks, bytes) = (opened.blocks + recent.blocks, opened.bytes + recent.bytes);
         let published = state.spaces.values().any(|space| space.publication.is_some());
         let (packs, writeback) = Packs::new(disk.clone(), packs, next_id, options.pack_size);
@@ -69,6 +72,12 @@ impl Inner {
             marks: Marks::new(!published),
             expiries: Default::default(),
             damaged: Default::default(),
+            holds: Default::default(),
+            dying: Default::default(),
+            withdrawn: Default::default(),
+            uses,
+            room: Default::default(),
+            collector: Default::default(),
             notes: Mutex::new(notes),
             poison: OnceLock::new(),
             closed: Default::default(),
@@ -76,8 +85,19 @@ impl Inner {
             bytes: AtomicU64::new(bytes),
             syncs: AtomicU64::new(0),
         };
+        inner.recall_forgotten();
         Ok((inner, writeback))
     }
+}
+
+/// Removes the packs that the journal says are no more; the others.
+fn remove_packs(disk: &dyn Disk, names: Vec<u64>, state: &State) -> Result<Vec<u64>, StoreError> {
+    let (removed, kept): (Vec<u64>, Vec<u64>) = names.into_iter().partition(|id| state.removed.contains(id));
+    for id in removed {
+        let name = file_name(id);
+        disk.remove(&name).map_err(|e| StoreError::io(format!("removing {name}"), e))?;
+    }
+    Ok(kept)
 }
 
 /// Makes sure that the directory is a store; its id, the ids of its packs, and the highest id that was
@@ -188,19 +208,21 @@ fn open_index(
     home: &dyn IndexHome,
     id: u64,
     found: &BTreeMap<u64, FoundPack>,
+    state: &State,
     options: &Options,
     notes: &mut Notes,
 ) -> Result<OpenedIndex, OpenError> {
     // A checkpoint of the index says that a pack was flushed, as the journal's marks do.
     let views = |reach: fn(&FoundPack) -> u64| -> BTreeMap<u64, PackView> {
         let view = |(id, pack): (&u64, &FoundPack)| {
-            (*id, PackView { id: *id, salt: pack.header.salt, file: pack.file.clone(), durable: reach(pack) })
+            let dead = state.dead.get(id).cloned().unwrap_or_default();
+            (*id, PackView { id: *id, salt: pack.header.salt, file: pack.file.clone(), durable: reach(pack), dead })
         };
         found.iter().map(view).collect()
     };
     let checked = || -> Result<_, IndexError> {
         let index = home.open()?;
-        let survey = index::survey(&*index, id, &views(|pack| pack.len))?;
+        let survey = index::survey(&*index, id, &views(|pack| pack.len), &|pack| state.removed.contains(&pack))?;
         // Without a checkpoint there may be a checkpoint's worth of blocks that it does not hold, not more.
         let known: u64 = found.values().map(|pack| pack.durable.saturating_sub(FILE_HEADER)).sum();
         let lost = survey.checkpoints.is_empty() && known > if survey.fresh { 0 } else { 4 * CHECKPOINT_BYTES };
@@ -245,6 +267,7 @@ struct Caught {
 fn catch_up(
     opened: &OpenedIndex,
     found: BTreeMap<u64, FoundPack>,
+    state: &State,
     notes: &mut Notes,
 ) -> Result<(Caught, Vec<Pack>), OpenError> {
     let mut caught = Caught::default();
@@ -258,7 +281,7 @@ fn catch_up(
             match step.map_err(failed)? {
                 Found::Record(header) => {
                     end = header.location.end();
-                    if header.cid.is_some() {
+                    if header.cid.is_some() && !state.is_dead(id, header.location.offset) {
                         take_in(opened, &mut caught, &header)?;
                     }
                 }

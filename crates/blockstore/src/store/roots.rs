@@ -5,10 +5,11 @@ use super::{
     blocks::only_store,
     round::{Op, Outcome, key},
 };
-use crate::journal::{Event, Space};
+use crate::journal::{Event, Space, to_millis};
 use cidery_core::{
     Cid, CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore, StoreError, UploadRecord,
 };
+use std::time::Duration;
 
 impl Inner {
     fn space<T: Default>(&self, namespace: &Namespace, read: impl FnOnce(&Space) -> T) -> T {
@@ -18,6 +19,11 @@ impl Inner {
     fn write(&self, op: Op) -> Result<(), StoreError> {
         self.check_open()?;
         self.submit(op).map(drop).map_err(only_store)
+    }
+
+    /// Journals what needs no check.
+    pub(super) fn note_down(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        self.write(Op::Notes(events))
     }
 }
 
@@ -42,7 +48,10 @@ impl RootStore for DiskStore {
         let inner = &self.0.inner;
         inner.check_open()?;
         let folded = folded.iter().map(key).collect();
-        let outcome = inner.submit(Op::Commit { namespace: namespace.clone(), expected, root, folded })?;
+        let readmitted = inner.withdrawn.take_readmitted();
+        let op = Op::Commit { namespace: namespace.clone(), expected, root, folded, readmitted: readmitted.clone() };
+        let outcome = inner.submit(op).inspect_err(|_| inner.withdrawn.give_back_readmitted(readmitted))?;
+        inner.count_commit();
         let Outcome::Root(entry) = outcome else {
             return Err(StoreError::Journal("a commit made no root".into()).into());
         };
@@ -58,16 +67,26 @@ impl RootStore for DiskStore {
     }
 
     fn link(&self, link: &Link) -> Result<(), StoreError> {
-        self.0.inner.write(Op::Note(Event::Linked(link.clone())))
+        self.0.inner.note_down(vec![Event::Linked(link.clone())])?;
+        self.0.inner.withdrawn.linked(&link.cid);
+        Ok(())
     }
 
     fn unlink(&self, link: &Link) -> Result<(), StoreError> {
         let (repository, digest) = key(link);
-        self.0.inner.write(Op::Note(Event::Unlinked { namespace: link.namespace.clone(), repository, digest }))
+        self.0.inner.note_down(vec![Event::Unlinked { namespace: link.namespace.clone(), repository, digest }])
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {
-        Ok(self.0.inner.space(namespace, |space| space.links.values().cloned().collect()))
+        Ok(self.0.inner.space(namespace, |space| space.links.values().map(|link| link.fact.clone()).collect()))
+    }
+
+    fn stale_links(&self, namespace: &Namespace, age: Duration) -> Result<Vec<Link>, StoreError> {
+        let newest = self.0.inner.now().checked_sub(age).map_or(0, to_millis);
+        let stale = |space: &Space| {
+            space.links.values().filter(|link| link.at <= newest).map(|link| link.fact.clone()).collect()
+        };
+        Ok(self.0.inner.space(namespace, stale))
     }
 
     fn publish(&self, namespace: &Namespace, mode: PublishMode) -> Result<(), StoreError> {
@@ -90,15 +109,30 @@ impl RootStore for DiskStore {
         Ok(())
     }
 
+    fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let inner = &self.0.inner;
+        inner.hide(files);
+        inner.note_down(vec![Event::Forgotten(files.to_vec())])?;
+        inner.collect_soon();
+        Ok(())
+    }
+
+    fn is_forgotten(&self, file: &Cid) -> bool {
+        self.0.inner.withdrawn.is_forgotten(file)
+    }
+
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
-        self.0.inner.write(Op::Note(Event::Upload(upload.clone())))
+        self.0.inner.note_down(vec![Event::Upload(upload.clone())])
     }
 
     fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
-        self.0.inner.write(Op::Note(Event::UploadEnded(id.to_owned())))
+        self.0.inner.note_down(vec![Event::UploadEnded(id.to_owned())])
     }
 
     fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
-        Ok(self.0.inner.state.read().uploads.values().cloned().collect())
+        Ok(self.0.inner.state.read().uploads.values().map(|upload| upload.fact.clone()).collect())
     }
 }

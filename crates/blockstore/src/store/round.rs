@@ -23,6 +23,8 @@ pub(super) enum Op {
         expected: Option<Cid>,
         root: Cid,
         folded: Vec<(RepositoryName, Digest)>,
+        /// Files that were forgotten once and put again since.
+        readmitted: Vec<Cid>,
     },
     Publish {
         namespace: Namespace,
@@ -30,7 +32,7 @@ pub(super) enum Op {
     },
     Unpublish(Namespace),
     /// Whatever needs no check.
-    Note(Event),
+    Notes(Vec<Event>),
 }
 
 /// What came of it.
@@ -40,16 +42,28 @@ pub(super) enum Outcome {
     Root(RootEntry),
 }
 
+/// About how many bytes an ordinary record takes, generously.
+const SMALL: usize = 512;
+
 impl Op {
     /// About how many bytes it takes in the journal.
     pub(super) fn size(&self) -> usize {
-        const SMALL: usize = 512;
         match self {
             Self::Commit { folded, .. } => SMALL + folded.len() * 2 * SMALL,
-            Self::Note(Event::Upload(UploadRecord { pins, state, .. })) => SMALL + state.len() + pins.len() * 96,
+            Self::Notes(events) => events.iter().map(note_size).sum(),
             _ => SMALL,
         }
     }
+}
+
+fn note_size(event: &Event) -> usize {
+    SMALL
+        + match event {
+            Event::Upload(UploadRecord { pins, state, .. }) => state.len() + pins.len() * 96,
+            Event::Dead { offsets, .. } => offsets.len() * 4,
+            Event::Forgotten(files) => files.len() * 96,
+            _ => 0,
+        }
 }
 
 /// The records of one batch, while they are gathered.
@@ -87,13 +101,18 @@ impl Draft<'_> {
     fn add(&mut self, op: Op) -> Result<Outcome, CommitError> {
         match op {
             Op::Sync => {}
-            Op::Note(event) => {
-                self.record(event)?;
+            Op::Notes(events) => {
+                for event in events {
+                    self.record(event)?;
+                }
             }
-            Op::Commit { namespace, expected, root, folded } => {
+            Op::Commit { namespace, expected, root, folded, readmitted } => {
                 let current = self.root(&namespace);
                 if current != expected {
                     return Err(CommitError::Conflict { namespace, current });
+                }
+                if !readmitted.is_empty() {
+                    self.record(Event::Readmitted(readmitted))?;
                 }
                 let sequence = self.record(Event::Root { namespace: namespace.clone(), root, folded })?;
                 self.roots.insert(namespace, root);

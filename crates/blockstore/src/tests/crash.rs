@@ -1,7 +1,7 @@
 //! The power goes at every moment of a push, and at random moments of random histories.
 
 use super::{
-    player::{Player, Step},
+    player::{DOOMED, Player, Step},
     rig::Rig,
 };
 use crate::disk::faulty::Fate;
@@ -41,13 +41,50 @@ fn push() -> Vec<Step> {
     ]
 }
 
-fn run_until_trouble(rig: Rig) -> Player {
+/// Deletes, collections, and what comes to life again between them.
+fn tidy() -> Vec<Step> {
+    use Step::*;
+    vec![
+        File(1, 4),
+        Put(1, Origin::Pushed),
+        Put(2, Origin::Peer),
+        Commit(0),
+        Publish,
+        CommitDoomed(0),
+        CommitDoomed(1),
+        Replace,
+        Forget(0),
+        Forget(1),
+        Collect,
+        Put(3, Origin::Pushed),
+        File(2, 3),
+        Link(3),
+        SaveUpload(1, 4),
+        Put(4, Origin::Pushed),
+        Replace,
+        Replace,
+        Replace,
+        Replace,
+        Unpublish,
+        Collect,
+        Put(1, Origin::Pushed),
+        File(1, 4),
+        Commit(1),
+        Collect,
+        Reopen,
+        Replace,
+        DropUpload(1),
+        Collect,
+    ]
+}
+
+fn run_until_trouble(rig: Rig, steps: &[Step]) -> Player {
     let mut player = Player::new(rig);
-    for step in push() {
+    for step in steps {
         if player.trouble {
             break;
         }
-        player.play(&step);
+        player.play(step);
     }
     player
 }
@@ -55,24 +92,30 @@ fn run_until_trouble(rig: Rig) -> Player {
 #[test]
 fn an_undisturbed_push_is_all_there() {
     let rig = Rig::new();
-    let player = run_until_trouble(rig);
+    let player = run_until_trouble(rig, &push());
     assert!(!player.trouble);
     player.check();
+    let mut player = Player::new(Rig::with_kept_index());
+    for step in tidy() {
+        player.play(&step);
+        assert!(!player.trouble, "{step:?}");
+        player.check();
+    }
 }
 
-fn stop_everywhere(rig: impl Fn() -> Rig, fates: impl Fn(u64) -> Vec<Fate>) {
+fn stop_everywhere(steps: &[Step], rig: impl Fn() -> Rig, fates: impl Fn(u64) -> Vec<Fate>) {
     let undisturbed = rig();
-    run_until_trouble(undisturbed.clone());
+    run_until_trouble(undisturbed.clone(), steps);
     let operations = undisturbed.disk.operations();
     assert!(operations > 60, "{operations}");
     for operation in 1..=operations {
         for fate in fates(operation) {
             let rig = rig();
             rig.disk.stop_before(operation);
-            let mut player = run_until_trouble(rig);
+            let mut player = run_until_trouble(rig, steps);
             player.power_cut(fate);
             // And it goes on from there.
-            for step in [Step::Put(9, Origin::Pushed), Step::Commit(1), Step::Publish, Step::Reopen] {
+            for step in [Step::Put(9, Origin::Pushed), Step::Commit(1), Step::Publish, Step::Collect, Step::Reopen] {
                 player.play(&step);
                 assert!(!player.trouble, "{step:?} after stop {operation} and {fate:?}");
             }
@@ -83,17 +126,27 @@ fn stop_everywhere(rig: impl Fn() -> Rig, fates: impl Fn(u64) -> Vec<Fate>) {
 
 #[test]
 fn whatever_was_answered_is_there_when_everything_else_is_dropped() {
-    stop_everywhere(Rig::new, |_| vec![Fate::Drop, Fate::Keep]);
+    stop_everywhere(&push(), Rig::new, |_| vec![Fate::Drop, Fate::Keep]);
 }
 
 #[test]
 fn whatever_was_answered_is_there_when_everything_else_is_torn() {
-    stop_everywhere(Rig::new, |operation| vec![Fate::Tear(operation), Fate::Tear(operation + 10_000)]);
+    stop_everywhere(&push(), Rig::new, |operation| vec![Fate::Tear(operation), Fate::Tear(operation + 10_000)]);
 }
 
 #[test]
 fn the_same_with_an_index_that_survives() {
-    stop_everywhere(Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Tear(operation)]);
+    stop_everywhere(&push(), Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Tear(operation)]);
+}
+
+#[test]
+fn what_was_collected_stays_away_and_nothing_else_goes() {
+    stop_everywhere(&tidy(), Rig::new, |operation| vec![Fate::Drop, Fate::Keep, Fate::Tear(operation)]);
+}
+
+#[test]
+fn the_same_with_an_index_that_survives_a_collection() {
+    stop_everywhere(&tidy(), Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Keep, Fate::Tear(operation)]);
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -111,6 +164,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_u8, 0..300_u16).prop_map(|(id, n)| Step::SaveUpload(id, n)),
         1 => (0..3_u8).prop_map(Step::DropUpload),
         1 => Just(Step::Checkpoint),
+        2 => Just(Step::Replace),
+        1 => (0..DOOMED).prop_map(Step::CommitDoomed),
+        1 => (0..DOOMED).prop_map(Step::Forget),
+        2 => Just(Step::Collect),
         1 => Just(Step::Reopen),
         2 => any::<u64>().prop_map(Step::PowerCut),
         1 => (0..30_u16).prop_map(Step::StopAfter),

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod gc;
 mod group;
 mod loss;
 mod marks;

@@ -26,6 +26,13 @@ pub(super) enum Step {
     SaveUpload(u8, u16),
     DropUpload(u8),
     Checkpoint,
+    /// A root of its own over the latest blocks: what only earlier ones reach can go.
+    Replace,
+    /// A root that also holds a file which can be forgotten later.
+    CommitDoomed(u16),
+    /// That file is forgotten.
+    Forget(u16),
+    Collect,
     /// Close and open.
     Reopen,
     /// The power goes, now.
@@ -42,6 +49,9 @@ struct Facts {
     mode: Option<PublishMode>,
     public: Vec<Cid>,
     uploads: BTreeMap<String, UploadRecord>,
+    forgotten: BTreeSet<Cid>,
+    /// Forgotten, and not collected since.
+    hidden: BTreeSet<Cid>,
 }
 
 pub(super) struct Player {
@@ -55,6 +65,8 @@ pub(super) struct Player {
     /// Every block ever offered: each is either here as it was, or not here.
     offered: BTreeMap<Cid, (Block, Origin)>,
     pub(super) trouble: bool,
+    /// What was hidden when a collection failed: it may be shown again, where something reaches it.
+    unsure: BTreeSet<Cid>,
 }
 
 fn small(n: u16) -> Block {
@@ -65,6 +77,13 @@ fn leaf(file: u16, n: u8) -> Block {
     let mut data = vec![n; 256 << 10];
     data[..2].copy_from_slice(&file.to_be_bytes());
     Block::raw(data)
+}
+
+/// How many files can be forgotten.
+pub(super) const DOOMED: u16 = 6;
+
+fn doomed(n: u16) -> Block {
+    Block::raw(format!("doomed {n}").repeat(if n % 2 == 0 { 10 } else { 40_000 }).into_bytes())
 }
 
 fn link(n: u16) -> Link {
@@ -101,7 +120,58 @@ impl Player {
             durable: BTreeMap::new(),
             loose: BTreeMap::new(),
             offered: BTreeMap::new(),
+            unsure: BTreeSet::new(),
         }
+    }
+
+    /// Commits a root that holds these blocks.
+    fn commit(&mut self, children: &[Cid], folds: u8, next: &mut Facts) -> Result<bool, StoreError> {
+        let root = node(children);
+        self.offer(root.clone(), Origin::Pushed);
+        let folded: Vec<Link> = next.links.values().take(usize::from(folds)).cloned().collect();
+        folded.iter().for_each(|link| drop(next.links.remove(&key(link))));
+        next.roots.push(*root.cid());
+        if next.mode == Some(PublishMode::Continuous) {
+            next.public.push(*root.cid());
+        }
+        let store = self.store();
+        let expected = self.facts.roots.last().copied();
+        let commit = || store.commit(&Namespace::local(), expected, *root.cid(), &folded).map_err(only_store);
+        store.put(&root, Origin::Pushed).and_then(|()| commit()).map(|_| true)
+    }
+
+    /// Blocks for the next root.
+    fn children(&self) -> impl DoubleEndedIterator<Item = Cid> {
+        let doomed: BTreeSet<Cid> = (0..DOOMED).map(|n| *doomed(n).cid()).collect();
+        let all: Vec<Cid> = self.loose.keys().chain(self.durable.keys()).copied().collect();
+        all.into_iter().filter(move |cid| !doomed.contains(cid))
+    }
+
+    /// What a collection has to leave.
+    fn kept(&self) -> BTreeSet<Cid> {
+        let facts = &self.facts;
+        let pins = facts.uploads.values().flat_map(|upload| upload.pins.iter().copied());
+        let current =
+            facts.roots.last().copied().into_iter().chain(facts.links.values().map(|link| link.cid)).chain(pins);
+        let mut kept = self.below(current.collect(), false);
+        let earlier = facts.roots.iter().rev().take(self.rig.options.history).chain(&facts.public);
+        kept.append(&mut self.below(earlier.copied().collect(), true));
+        let cached = self.durable.iter().filter(|(_, (_, origin))| matches!(origin, Origin::Peer | Origin::Upstream));
+        kept.extend(cached.map(|(cid, _)| *cid).filter(|cid| !facts.hidden.contains(cid)));
+        kept
+    }
+
+    fn below(&self, mut open: Vec<Cid>, earlier: bool) -> BTreeSet<Cid> {
+        let mut reached = BTreeSet::new();
+        while let Some(cid) = open.pop() {
+            if !(earlier && self.facts.forgotten.contains(&cid))
+                && reached.insert(cid)
+                && let Some((block, _)) = self.offered.get(&cid)
+            {
+                open.extend(cidery_core::dag::links(&cid, block.data()).unwrap());
+            }
+        }
+        reached
     }
 
     fn store(&self) -> &DiskStore {
@@ -145,19 +215,54 @@ impl Player {
                 self.store().unlink(&link(*n)).map(|()| true)
             }
             Step::Commit(folds) => {
-                let children: Vec<Cid> = self.loose.keys().chain(self.durable.keys()).take(6).copied().collect();
-                let root = node(&[children, self.facts.roots.last().copied().into_iter().collect()].concat());
-                self.offer(root.clone(), Origin::Pushed);
-                let folded: Vec<Link> = next.links.values().take(usize::from(*folds)).cloned().collect();
-                folded.iter().for_each(|link| drop(next.links.remove(&key(link))));
-                next.roots.push(*root.cid());
-                if next.mode == Some(PublishMode::Continuous) {
-                    next.public.push(*root.cid());
+                let children: Vec<Cid> = self.children().take(6).chain(self.facts.roots.last().copied()).collect();
+                self.commit(&children, *folds, &mut next)
+            }
+            Step::Replace => {
+                let children: Vec<Cid> = self.children().rev().take(5).collect();
+                self.commit(&children, 0, &mut next)
+            }
+            Step::CommitDoomed(n) => {
+                let block = doomed(*n);
+                if self.offered.contains_key(block.cid()) {
+                    return;
                 }
-                let store = self.store();
-                let expected = self.facts.roots.last().copied();
-                let commit = || store.commit(&local, expected, *root.cid(), &folded).map_err(only_store);
-                store.put(&root, Origin::Pushed).and_then(|()| commit()).map(|_| true)
+                self.offer(block.clone(), Origin::Pushed);
+                let children: Vec<Cid> = self.children().take(3).chain([*block.cid()]).collect();
+                let put = self.store().put(&block, Origin::Pushed);
+                put.and_then(|()| self.commit(&children, 0, &mut next))
+            }
+            Step::Forget(n) => {
+                let cid = *doomed(*n).cid();
+                if !self.durable.contains_key(&cid)
+                    || next.roots.last().is_some_and(|root| self.below(vec![*root], false).contains(&cid))
+                {
+                    return;
+                }
+                next.forgotten.insert(cid);
+                next.hidden.insert(cid);
+                self.store().forget(&[cid]).map(|()| true)
+            }
+            Step::Collect => {
+                let store = self.store().clone();
+                // What is put and not synced counts too: a collection syncs it.
+                let loose = std::mem::take(&mut self.loose);
+                self.durable.extend(loose.clone());
+                let kept = self.kept();
+                let collected = store.collect(&|_| {});
+                let gone: Vec<Cid> = self.durable.keys().filter(|cid| !kept.contains(cid)).copied().collect();
+                let gone = gone.into_iter().filter_map(|cid| Some((cid, self.durable.remove(&cid)?)));
+                if collected.is_ok() {
+                    drop(gone.collect::<Vec<_>>());
+                    next.hidden.clear();
+                    self.unsure.clear();
+                } else {
+                    // Each is here or not.
+                    self.loose = gone.collect();
+                    self.loose.extend(loose.into_iter().filter(|(cid, _)| self.durable.remove(cid).is_some()));
+                    self.unsure.extend(&next.hidden);
+                }
+                collected.map(|_| false)
             }
             Step::Publish => {
                 let Some(root) = next.roots.last().copied() else { return };
@@ -227,10 +332,18 @@ impl Player {
         let store = self.rig.open().unwrap_or_else(|error| panic!("after {fate:?}: {error}"));
         self.store = Some(store);
         self.trouble = false;
-        if let Some(attempted) = self.attempted.take()
+        let attempted = self.attempted.take();
+        if let Some(attempted) = attempted.clone()
             && self.seen() != self.seen_of(&self.facts)
         {
             self.facts = attempted;
+        } else if let Some(attempted) = attempted {
+            for cid in attempted.forgotten.difference(&self.facts.forgotten.clone()) {
+                if self.store().is_forgotten(cid) {
+                    self.facts.forgotten.insert(*cid);
+                    self.facts.hidden.insert(*cid);
+                }
+            }
         }
         // What was not durable is here or not; what is here now, stays.
         for (cid, (block, origin)) in std::mem::take(&mut self.loose) {
@@ -254,12 +367,14 @@ impl Player {
             links: store.links(&local).unwrap().into_iter().map(|link| (key(&link), link)).collect(),
             mode: state.published.map(|published| published.mode),
             public: Vec::new(),
+            forgotten: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             uploads: store.uploads().unwrap().into_iter().map(|upload| (upload.id.clone(), upload)).collect(),
         }
     }
 
     fn seen_of(&self, facts: &Facts) -> Facts {
-        Facts { public: Vec::new(), ..facts.clone() }
+        Facts { public: Vec::new(), forgotten: BTreeSet::new(), hidden: BTreeSet::new(), ..facts.clone() }
     }
 
     /// Everything that was answered is so, and nothing else can be seen.
@@ -274,6 +389,8 @@ impl Player {
             let durable = self.durable.get(cid);
             if let Some(found) = &found {
                 assert!(found == block.data(), "wrong bytes");
+                let known = durable.is_some() || self.loose.contains_key(cid);
+                assert!(known, "{block:?} was collected and is back");
                 (blocks, bytes) = (blocks + 1, bytes + found.len() as u64);
             } else {
                 assert!(durable.is_none(), "{block:?} was durable and is gone");
@@ -281,8 +398,9 @@ impl Player {
             assert_eq!(store.size(cid).unwrap(), found.as_ref().map(|found| found.len() as u64));
             let (_, origin) = durable.or(self.loose.get(cid)).unwrap_or(&self.offered[cid]);
             let public = store.public_get(cid).unwrap().is_some();
-            if found.is_some() && (durable.is_some() || self.loose.contains_key(cid)) {
-                assert_eq!(public, *origin == Origin::Peer || reached.contains(cid), "{block:?} from {origin:?}");
+            if found.is_some() && !self.unsure.contains(cid) {
+                let reached = (*origin == Origin::Peer || reached.contains(cid)) && !self.facts.hidden.contains(cid);
+                assert_eq!(public, reached, "{block:?} from {origin:?}");
             }
             assert_eq!(store.public_size(cid).unwrap().is_some(), public);
         }
@@ -290,14 +408,10 @@ impl Player {
     }
 
     fn reached(&self) -> BTreeSet<Cid> {
-        let (mut reached, mut open) = (BTreeSet::new(), self.facts.public.clone());
-        while let Some(cid) = open.pop() {
-            if reached.insert(cid)
-                && let Some((block, _)) = self.offered.get(&cid)
-            {
-                open.extend(cidery_core::dag::links(&cid, block.data()).unwrap());
-            }
-        }
+        let current = |root: &&Cid| Some(*root) == self.facts.roots.last();
+        let (newest, earlier): (Vec<_>, Vec<_>) = self.facts.public.iter().partition(current);
+        let mut reached = self.below(newest, false);
+        reached.append(&mut self.below(earlier, true));
         reached
     }
 }

@@ -27,7 +27,7 @@ impl Rig {
             disk: FaultyDisk::default(),
             home: MemoryHome::default(),
             now: Arc::new(Mutex::new(UNIX_EPOCH + Duration::from_secs(1_000_000))),
-            options: Options { pack_size: 600 << 10, ..Options::default() },
+            options: Options { pack_size: 600 << 10, history: 3, collect_after: None, ..Options::default() },
         }
     }
 

@@ -172,6 +172,15 @@ impl RootStore for Disk {
     fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError> {
         self.memory.unpublish(namespace)
     }
+    fn stale_links(&self, namespace: &Namespace, age: Duration) -> Result<Vec<Link>, StoreError> {
+        self.memory.stale_links(namespace, age)
+    }
+    fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.memory.forget(files)
+    }
+    fn is_forgotten(&self, file: &Cid) -> bool {
+        self.memory.is_forgotten(file)
+    }
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
         self.room()?;
         self.saves.fetch_add(1, SeqCst);

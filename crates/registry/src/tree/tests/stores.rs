@@ -8,6 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use std::{
     collections::HashSet,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::Duration,
 };
 
 /// A store whose commits can be held back, counted, and made to fail.
@@ -112,6 +113,15 @@ impl RootStore for Controlled {
     }
     fn unpublish(&self, namespace: &Namespace) -> Result<(), StoreError> {
         self.store.unpublish(namespace)
+    }
+    fn stale_links(&self, namespace: &Namespace, age: Duration) -> Result<Vec<Link>, StoreError> {
+        self.store.stale_links(namespace, age)
+    }
+    fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.store.forget(files)
+    }
+    fn is_forgotten(&self, file: &Cid) -> bool {
+        self.store.is_forgotten(file)
     }
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
         self.store.save_upload(upload)

@@ -1,0 +1,99 @@
+//! Packs that hold much that is dead: what lives in them is copied to others, and they are removed.
+
+use super::{Collected, Inner, PackUse, Tell, Telling, Usage};
+use crate::{
+    journal::Event,
+    options::Stage,
+    pack::{Class, FILE_HEADER, Found, Header, NewRecord, Pack, Scan},
+};
+use cidery_core::{Block, Cid, StoreError};
+use std::sync::Arc;
+
+/// A pack of small blocks is copied when at least one part in so many is dead.
+const PARTS: u64 = 5;
+
+impl Inner {
+    /// Removes packs with nothing alive, and those of small blocks with much that is dead.
+    pub(super) fn compact(&self, usage: &Usage, done: &mut Collected, tell: Tell<'_>) -> Result<(), StoreError> {
+        let due: Vec<Arc<Pack>> = usage
+            .iter()
+            .filter_map(|(id, pack_use)| self.packs.get(*id).filter(|pack| is_due(pack, pack_use)))
+            .collect();
+        let total = due.iter().map(|pack| pack.len()).sum();
+        let (mut telling, mut before) = (Telling::new(tell, Stage::Compact, total), 0);
+        for pack in due {
+            self.check_collecting()?;
+            if self.empty_and_remove(&pack, &mut |at| telling.at(before + at))? {
+                done.packs_removed += 1;
+            }
+            before += pack.len();
+        }
+        Ok(())
+    }
+
+    /// Copies what lives in a pack and removes it; `false` if something in it could not be read.
+    fn empty_and_remove(&self, pack: &Arc<Pack>, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
+        let id = pack.id();
+        self.packs.retire(pack);
+        // Whatever is in it is in the index afterwards, and on the disk.
+        self.checkpoint()?;
+        let file = self.packs.file(pack)?;
+        let failed = |e| StoreError::io(format!("reading pack {id:016x}"), e);
+        let mut sound = true;
+        let mut scan = Scan::new(&*file, pack.header.salt, id, FILE_HEADER, pack.len(), pack.len());
+        while let Some(found) = scan.next() {
+            if let Found::Record(header) = found.map_err(failed)?
+                && let Some(cid) = header.cid
+            {
+                sound &= self.move_block(pack, &header, &cid)?;
+            }
+            progress(scan.position());
+        }
+        if !sound {
+            self.note(format!("pack {id:016x} was not compacted: a block in it is damaged"));
+            return Ok(false);
+        }
+        self.checkpoint()?;
+        {
+            let mut progressed = self.progressed.lock();
+            let dead = self.state.read().dead.get(&id).map_or(0, |dead| dead.len() as u64);
+            if progressed.placed(id) > dead {
+                return Ok(false);
+            }
+            self.note_down(vec![Event::PackRemoved(id)])?;
+            self.unmarked.lock().remove(&id);
+            progressed.forget(id);
+            self.with_index_as_it_is(|index| index.remove_checkpoint(id))?;
+        }
+        self.packs.remove(pack)?;
+        Ok(true)
+    }
+
+    /// Writes a block to another pack, if this record is the one that counts; `false` if it is damaged.
+    fn move_block(&self, pack: &Arc<Pack>, header: &Header, cid: &Cid) -> Result<bool, StoreError> {
+        let place = header.location;
+        let claim = self.recent.claim(cid.hash());
+        let counts = match claim.place {
+            Some(now) => Some(now),
+            None => self.with_index_as_it_is(|index| index.get(cid.hash()))?,
+        };
+        if counts != Some(place) || self.state.read().is_dead(pack.id(), place.offset) {
+            return Ok(true);
+        }
+        let Ok(bytes) = self.read_record(&place, cid)? else { return Ok(false) };
+        let Ok(block) = Block::new(*cid, bytes) else { return Ok(false) };
+        let record = NewRecord { kind: header.kind, origin: place.origin, block: &block };
+        self.packs.append_shared(pack.header.class, &record, |place| claim.publish(place))?;
+        Ok(true)
+    }
+}
+
+fn is_due(pack: &Pack, pack_use: &PackUse) -> bool {
+    let (len, newer) = (pack.len(), pack.len().saturating_sub(pack_use.watermark));
+    let live = pack_use.live + newer;
+    if len <= FILE_HEADER || (live > 0 && pack.header.class == Class::Leaves) {
+        return false;
+    }
+    let dead = (len - FILE_HEADER).saturating_sub(live);
+    dead > 0 && dead >= len / PARTS
+}

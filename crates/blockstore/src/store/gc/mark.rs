@@ -1,0 +1,98 @@
+//! What is reached: by current roots, kept history, links, uploads and holds.
+
+use super::{Inner, Tell, Telling};
+use crate::{
+    options::Stage,
+    reach::{Fingerprints, Keys, View},
+};
+use cidery_core::{Cid, Multihash, StoreError, dag};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Marks under way, and complete after [`Marking::walk_all`] but for what comes meanwhile.
+pub(super) struct Marking<'a> {
+    inner: &'a Inner,
+    keys: Keys,
+    reached: Fingerprints,
+    /// The state of the journal that the roots were taken from.
+    seen: Option<u64>,
+    nodes: u64,
+}
+
+impl<'a> Marking<'a> {
+    pub(super) fn new(inner: &'a Inner) -> Self {
+        Self { inner, keys: Keys::default(), reached: Fingerprints::default(), seen: None, nodes: 0 }
+    }
+
+    /// Walks from all roots.
+    pub(super) fn walk_all(&mut self, tell: Tell<'_>) -> Result<(), StoreError> {
+        let mut telling = Telling::new(tell, Stage::Mark, self.inner.blocks.load(Relaxed));
+        telling.at(0);
+        self.catch_up(&mut telling)
+    }
+
+    /// Walks from the roots that came meanwhile.
+    pub(super) fn walk_new(&mut self) -> Result<(), StoreError> {
+        self.catch_up(&mut Telling::new(&|_| {}, Stage::Mark, 0))
+    }
+
+    /// Whether something reaches a block.
+    pub(super) fn reaches(&self, hash: &Multihash) -> bool {
+        self.reached.contains(&self.keys.block(hash))
+    }
+
+    fn catch_up(&mut self, telling: &mut Telling<'_>) -> Result<(), StoreError> {
+        loop {
+            let seen = self.inner.state.read().reachable;
+            if self.seen != Some(seen) {
+                let (current, earlier) = self.inner.kept_roots();
+                self.walk(View::Current, current, telling)?;
+                self.walk(View::Earlier, earlier, telling)?;
+                self.seen = Some(seen);
+            }
+            self.walk(View::Current, self.inner.holds.roots(), telling)?;
+            if self.inner.state.read().reachable == seen {
+                return Ok(());
+            }
+        }
+    }
+
+    fn walk(&mut self, view: View, mut open: Vec<Cid>, telling: &mut Telling<'_>) -> Result<(), StoreError> {
+        while let Some(cid) = open.pop() {
+            if view == View::Earlier && self.inner.withdrawn.is_forgotten(&cid) {
+                continue;
+            }
+            if !self.keys.enter(&mut self.reached, &cid, view) {
+                continue;
+            }
+            self.nodes += 1;
+            if self.nodes.is_multiple_of(256) {
+                self.inner.check_collecting()?;
+                telling.at(self.reached.len() as u64);
+            }
+            // What is not here reaches nothing that is: an image may be sparse.
+            let Some(bytes) = self.inner.get(&cid)? else { continue };
+            match dag::links(&cid, &bytes) {
+                Ok(links) => open.extend(links),
+                Err(error) => tracing::debug!(%cid, %error, "a node that is kept has no readable links"),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// All roots that are kept: those that are current, and those that are not any more.
+    fn kept_roots(&self) -> (Vec<Cid>, Vec<Cid>) {
+        let (mut current, mut earlier) = (Vec::new(), Vec::new());
+        let state = self.state.read();
+        for space in state.spaces.values() {
+            let kept = space.kept_roots(self.now(), self.options.predecessors, self.options.history);
+            current.extend(space.root().map(|entry| entry.cid));
+            earlier.extend(kept.iter().map(|entry| entry.cid));
+            earlier.extend(space.publication.map(|published| published.root));
+            current.extend(space.links.values().map(|link| link.fact.cid));
+        }
+        current.extend(state.uploads.values().flat_map(|upload| upload.fact.pins.iter().copied()));
+        (current, earlier)
+    }
+}

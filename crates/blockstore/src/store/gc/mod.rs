@@ -1,0 +1,187 @@
+//! Collection: what nothing reaches any more leaves the disk, beside pushes, pulls and publications.
+//!
+//! ```text
+//!   mark      what current roots, kept history, links, uploads and holds reach       mark.rs
+//!   sweep     goes through the index; what was not reached is buried:                sweep.rs
+//!             hidden from lookups, its tombstone journalled, its index entry removed, large payloads
+//!             punched out
+//!   evict     the cache's least recently used blocks, where it is over its limit     evict.rs
+//!   compact   packs of small blocks with much dead are copied and removed            compact.rs
+//! ```
+//!
+//! Nobody waits for it. A block that is put while the collection runs is safe because its writer keeps
+//! it in a hold before it looks whether the block is here, and burying looks at the holds under the same
+//! claim that a put needs. A block that was appended after the marking began is not looked at. Roots and
+//! links that come meanwhile are walked before the next blocks are buried.
+
+mod auto;
+mod compact;
+mod evict;
+mod mark;
+mod sweep;
+
+pub(super) use auto::Collector;
+
+use super::{DiskStore, Inner};
+use crate::{
+    disk::give_way,
+    options::{Progress, Stage},
+};
+use cidery_core::StoreError;
+use mark::Marking;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// What a collection did, and what it left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blocks that roots, links, uploads or holds reach.
+    pub live_blocks: u64,
+    /// Their bytes.
+    pub live_bytes: u64,
+    /// Blocks from peers and other registries that nothing of this node's own reaches.
+    pub cached_blocks: u64,
+    /// Their bytes.
+    pub cached_bytes: u64,
+    /// Blocks that were removed, cached ones included.
+    pub freed_blocks: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Packs that were removed, after what lived in them had been copied.
+    pub packs_removed: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Tells how far a collection is.
+type Tell<'a> = &'a (dyn Fn(Progress) + Sync);
+
+/// What the sweep learns of a pack.
+#[derive(Debug, Clone, Copy, Default)]
+struct PackUse {
+    /// Only records before this offset are looked at.
+    watermark: u64,
+    /// Bytes of the records, below it, that stay.
+    live: u64,
+}
+
+/// By pack.
+type Usage = BTreeMap<u64, PackUse>;
+
+impl DiskStore {
+    /// Collects now. `progress` hears how far it is, from another thread.
+    ///
+    /// # Errors
+    /// When a block that is reached cannot be read, nothing that it may reach is known: then nothing is
+    /// removed, and `scrub` says what is damaged.
+    pub fn collect(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Collected, StoreError> {
+        self.0.inner.check_open()?;
+        std::thread::scope(|scope| {
+            let work = || {
+                give_way();
+                self.0.inner.collect(progress)
+            };
+            let thread = std::thread::Builder::new().name("store-collect".into()).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| StoreError::io("starting a thread to collect", e))?;
+            thread.join().unwrap_or_else(|_| Err(StoreError::Index("the collection failed half-way".into())))
+        })
+    }
+
+    /// What the last collection did, if there was one since the start.
+    pub fn last_collection(&self) -> Option<Collected> {
+        self.0.inner.collector.last()
+    }
+}
+
+impl Inner {
+    /// Collects. One at a time: who comes second waits.
+    fn collect(&self, tell: Tell<'_>) -> Result<Collected, StoreError> {
+        let _one = self.collector.one_at_a_time();
+        let started = Instant::now();
+        let mut done = Collected::default();
+        let _keeping = self.holds.keep_released();
+        let round = self.withdrawn.begin_round();
+        let sequence = self.state.read().sequence;
+        let mut usage = self.watermarks()?;
+        let mut marking = Marking::new(self);
+        marking.walk_all(tell)?;
+        // Before what was forgotten is shown again where it is still reached: not in an earlier root's name.
+        self.published_namespaces().iter().for_each(|namespace| self.renew_marks(namespace));
+        self.sweep(&mut marking, &mut usage, &mut done, tell)?;
+        self.evict(&mut marking, &mut usage, &mut done, tell)?;
+        drop(marking);
+        self.compact(&usage, &mut done, tell)?;
+        self.end_collection(round, sequence)?;
+        self.collector.cache_is(done.cached_bytes);
+        done.took = started.elapsed();
+        tracing::info!(
+            freed_blocks = done.freed_blocks,
+            freed_bytes = done.freed_bytes,
+            live_bytes = done.live_bytes,
+            cached_bytes = done.cached_bytes,
+            packs_removed = done.packs_removed,
+            took = ?done.took,
+            "collected"
+        );
+        self.uses.save(&*self.disk);
+        self.collector.finished(done.clone());
+        Ok(done)
+    }
+
+    /// Brings the index up to date: what is in it now is what the collection looks at.
+    fn watermarks(&self) -> Result<Usage, StoreError> {
+        // Taken before the checkpoint, so that every record below is in the index after it.
+        let before: Usage = {
+            let packs = self.packs.all();
+            packs.iter().map(|pack| (pack.id(), PackUse { watermark: pack.len(), live: 0 })).collect()
+        };
+        self.checkpoint()?;
+        Ok(before)
+    }
+
+    /// Writes down what this collection settled of what was forgotten.
+    fn end_collection(&self, round: u64, sequence: u64) -> Result<(), StoreError> {
+        let (forgotten, past) = {
+            let state = self.state.read();
+            // What was forgotten before the earliest root that is kept came: no root that is kept has it.
+            let earliest = state.spaces.values().filter_map(|space| {
+                let kept = space.kept_roots(self.now(), self.options.predecessors, self.options.history);
+                kept.iter().map(|entry| entry.sequence).min()
+            });
+            (state.forgotten.len(), earliest.min().unwrap_or(state.sequence).min(sequence))
+        };
+        if forgotten > 0 {
+            self.note_down(vec![crate::journal::Event::Collected { upto: sequence, past }])?;
+        }
+        self.withdrawn.end_round(round, &self.state.read().forgotten);
+        Ok(())
+    }
+
+    fn check_collecting(&self) -> Result<(), StoreError> {
+        self.check_open()
+    }
+}
+
+/// Tells of a stage at most a few times a second.
+struct Telling<'a> {
+    tell: Tell<'a>,
+    stage: Stage,
+    total: u64,
+    last: Option<Instant>,
+}
+
+impl<'a> Telling<'a> {
+    fn new(tell: Tell<'a>, stage: Stage, total: u64) -> Self {
+        Self { tell, stage, total, last: None }
+    }
+
+    fn at(&mut self, done: u64) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
+            self.last = Some(Instant::now());
+            (self.tell)(Progress { stage: self.stage, done, total: self.total.max(done) });
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Whether there is room for more: in the store by its limit, and on the disk by the reserve.
+
+use super::Inner;
+use cidery_core::{Origin, StoreError};
+use parking_lot::Mutex;
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+/// How old an answer of the file system may be.
+const FRESH: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(super) struct Room(Mutex<Option<(Instant, u64)>>);
+
+impl Inner {
+    /// Refuses a new block where it would go into the reserve or over the limit. Reads go on.
+    pub(super) fn check_space(&self, origin: Origin) -> Result<(), StoreError> {
+        if self.room_missing() == 0 {
+            return Ok(());
+        }
+        self.make_room();
+        tracing::debug!(?origin, "a block was refused: there is no room");
+        Err(StoreError::Full { what: "more blocks: the store is at its limit, or the disk at its reserve" })
+    }
+
+    /// By how many bytes there is too little.
+    pub(super) fn room_missing(&self) -> u64 {
+        let limit = self.options.store_limit.unwrap_or(u64::MAX);
+        let over = self.bytes.load(Relaxed).saturating_sub(limit);
+        over.max(self.options.reserve.saturating_sub(self.free()))
+    }
+
+    fn free(&self) -> u64 {
+        let mut known = self.room.0.lock();
+        if let Some((at, free)) = *known
+            && at.elapsed() < FRESH
+        {
+            return free;
+        }
+        // Where nobody can say, writing will.
+        let free = self.disk.free().unwrap_or(u64::MAX);
+        *known = Some((Instant::now(), free));
+        free
+    }
+}

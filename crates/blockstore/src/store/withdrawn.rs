@@ -1,0 +1,181 @@
+//! What was forgotten, and not yet collected: files that no earlier root shows any more, and their blocks,
+//! which are hidden at once from everybody but those who read below current roots.
+//!
+//! Hiding errs on the safe side: a block that a file which stays shares with one that was forgotten is
+//! hidden from peers too, until a collection has seen what really reaches it.
+
+use super::Inner;
+use crate::reach::{Fingerprints, Keys};
+use cidery_core::{Cid, Multihash, Origin, codec, dag};
+use parking_lot::RwLock;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+#[derive(Default)]
+pub(crate) struct Withdrawn {
+    keys: Keys,
+    /// Whether there is anything at all, so that others do not have to look.
+    any: AtomicBool,
+    inner: RwLock<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    /// Hidden blocks, and in which round they were hidden.
+    hidden: HashMap<u64, u64>,
+    /// Cached blocks that are of no use.
+    discarded: Fingerprints,
+    files: HashMap<Multihash, Cid>,
+    /// Files that were put again since, for the journal.
+    readmitted: Vec<Cid>,
+    round: u64,
+}
+
+impl Lists {
+    fn is_empty(&self) -> bool {
+        self.hidden.is_empty() && self.discarded.is_empty() && self.files.is_empty()
+    }
+}
+
+impl Withdrawn {
+    fn none(&self) -> bool {
+        !self.any.load(Ordering::Acquire)
+    }
+
+    /// Whether a block is hidden.
+    pub(crate) fn hides(&self, hash: &Multihash) -> bool {
+        !self.none() && self.inner.read().hidden.contains_key(&self.keys.block(hash))
+    }
+
+    /// Whether a cached block is of no use.
+    pub(super) fn discards(&self, hash: &Multihash) -> bool {
+        !self.none() && self.inner.read().discarded.contains(&self.keys.block(hash))
+    }
+
+    /// Whether a file was forgotten.
+    pub(crate) fn is_forgotten(&self, file: &Cid) -> bool {
+        !self.none() && self.inner.read().files.contains_key(file.hash())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Lists) -> T) -> T {
+        let mut lists = self.inner.write();
+        let result = change(&mut lists);
+        self.any.store(!lists.is_empty(), Ordering::Release);
+        result
+    }
+
+    /// A block is put (again).
+    pub(super) fn put(&self, hash: &Multihash, origin: Origin) {
+        if self.none() {
+            return;
+        }
+        let block = self.keys.block(hash);
+        self.change(|lists| {
+            lists.hidden.remove(&block);
+            lists.discarded.remove(&block);
+            if matches!(origin, Origin::Pushed | Origin::Imported)
+                && let Some(file) = lists.files.remove(hash)
+            {
+                lists.readmitted.push(file);
+            }
+        });
+    }
+
+    /// A file is linked again.
+    pub(super) fn linked(&self, file: &Cid) {
+        if !self.none() {
+            self.change(|lists| lists.files.remove(file.hash()));
+        }
+    }
+
+    /// The files that were put again and that the journal does not know to be so.
+    pub(super) fn take_readmitted(&self) -> Vec<Cid> {
+        if self.inner.read().readmitted.is_empty() {
+            Vec::new()
+        } else {
+            self.change(|l| std::mem::take(&mut l.readmitted))
+        }
+    }
+
+    /// Takes them back when they could not be journalled.
+    pub(super) fn give_back_readmitted(&self, files: Vec<Cid>) {
+        self.change(|lists| lists.readmitted.extend(files));
+    }
+
+    fn hide(&self, files: &[Cid], blocks: &[Multihash]) {
+        self.change(|lists| {
+            let round = lists.round;
+            lists.hidden.extend(blocks.iter().map(|hash| (self.keys.block(hash), round)));
+            lists.files.extend(files.iter().map(|file| (*file.hash(), *file)));
+        });
+    }
+
+    fn discard(&self, blocks: &[Multihash]) {
+        self.change(|lists| lists.discarded.extend(blocks.iter().map(|hash| self.keys.block(hash))));
+    }
+
+    /// Begins a collection: what is hidden from now on is not of this round.
+    pub(super) fn begin_round(&self) -> u64 {
+        let mut lists = self.inner.write();
+        lists.round += 1;
+        lists.round
+    }
+
+    /// Ends it: what was hidden before it began is either gone or reached by something that stays. `files`
+    /// are those that stay forgotten.
+    pub(super) fn end_round(&self, round: u64, files: &BTreeMap<Cid, u64>) {
+        self.change(|lists| {
+            lists.hidden.retain(|_, hidden| *hidden >= round);
+            lists.discarded = Fingerprints::default();
+            lists.files.retain(|_, file| files.contains_key(file));
+        });
+    }
+}
+
+impl Inner {
+    /// The blocks of files, as far as they are here.
+    fn blocks_below(&self, files: &[Cid]) -> Vec<Multihash> {
+        let (mut open, mut blocks) = (files.to_vec(), Vec::new());
+        let mut seen = HashSet::new();
+        while let Some(cid) = open.pop() {
+            blocks.push(*cid.hash());
+            if cid.codec() == codec::RAW || !seen.insert(cid) {
+                continue;
+            }
+            match self.get(&cid) {
+                Ok(bytes) => open.extend(bytes.and_then(|bytes| dag::links(&cid, &bytes).ok()).unwrap_or_default()),
+                // Nobody can read what is below it by way of it.
+                Err(error) => tracing::warn!(%cid, %error, "a node of what is withdrawn can't be read"),
+            }
+        }
+        blocks
+    }
+
+    /// Hides files and their blocks from now on.
+    pub(super) fn hide(&self, files: &[Cid]) {
+        self.withdrawn.hide(files, &self.blocks_below(files));
+    }
+
+    /// As [`cidery_core::Blockstore::discard`].
+    pub(super) fn discard(&self, root: &Cid) {
+        self.withdrawn.discard(&self.blocks_below(&[*root]));
+        self.collect_soon();
+    }
+
+    /// Takes up what the journal says was forgotten. Blocks are hidden where no collection has been
+    /// through them.
+    pub(super) fn recall_forgotten(&self) {
+        let (all, open) = {
+            let state = self.state.read();
+            let open = state.forgotten.iter().filter(|(_, sequence)| **sequence > state.collected);
+            (state.forgotten.keys().copied().collect::<Vec<_>>(), open.map(|(file, _)| *file).collect::<Vec<_>>())
+        };
+        self.withdrawn.hide(&all, &[]);
+        self.hide(&open);
+        if !open.is_empty() {
+            self.collect_soon();
+        }
+    }
+}
