@@ -6,9 +6,11 @@
 
 mod cold;
 mod http;
+mod images;
 mod local;
 mod memory;
 mod raw;
+mod reopen;
 mod report;
 
 use anyhow::{Context, Result};
@@ -35,8 +37,10 @@ enum What {
     Manifests(Options),
     /// Cold pull of one blob from one peer: cidery, a raw libp2p stream with sha256, Kubo
     Cold(Options),
-    /// Memory with many blobs: idle, and during 16 cold pulls
+    /// Memory with many blobs: just pushed, idle, and during 16 cold pulls
     Memory(Options),
+    /// Start after kill -9, by the size of the store: from the process to the first answer
+    Reopen(Options),
     /// One end of the raw stream (used by cold)
     #[command(hide = true)]
     RawServe { mib: usize },
@@ -54,9 +58,12 @@ struct Options {
     /// Counted runs of each contestant
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Blobs in the memory measurement
+    /// Blobs in the memory measurement, and in the store of small blobs that is reopened
     #[arg(long, default_value_t = 100_000)]
     blobs: usize,
+    /// Sizes of the store that is reopened, in GiB, rising
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
+    gib: Vec<usize>,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -73,6 +80,7 @@ fn main() -> Result<()> {
             local::manifests(&options, &mut report)?;
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
+            reopen::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -80,6 +88,7 @@ fn main() -> Result<()> {
         What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
+        What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {

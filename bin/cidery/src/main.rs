@@ -6,8 +6,10 @@
 //! - [`cli`]: what can be typed. [`settings`]: flags over environment over a TOML file, in one step.
 //! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
 //! - [`control`]: the Unix socket between the commands and the running node.
+//! - [`allocator`]: one setting of the C library's.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
 
+mod allocator;
 mod cli;
 mod commands;
 mod control;
@@ -19,6 +21,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = cli::Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -114,8 +114,12 @@ impl Withdrawn {
 
     fn show(&self, files: &[Cid], blocks: &[Multihash]) {
         self.change(|lists| {
-            blocks.iter().for_each(|hash| drop(lists.hidden.remove(&self.keys.block(hash))));
-            files.iter().for_each(|file| drop(lists.files.remove(file.hash())));
+            for hash in blocks {
+                lists.hidden.remove(&self.keys.block(hash));
+            }
+            for file in files {
+                lists.files.remove(file.hash());
+            }
         });
     }
 
