@@ -129,11 +129,7 @@ impl Shared {
 
     /// Hashes a block; if it is wanted: stores it, gives it to those who wait, serves peers that
     /// wait for it. Blocking.
-    fn take_in(&self, from: PeerId, mut payload: Payload) {
-        // A small slice would keep the whole frame in memory.
-        if payload.data.len() < 16 << 10 {
-            payload.data = Bytes::copy_from_slice(&payload.data);
-        }
+    fn take_in(&self, from: PeerId, payload: Payload) {
         let len = payload.data.len() as u64;
         let block = block_of(payload);
         let claim = match &block {
