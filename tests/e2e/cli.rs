@@ -72,7 +72,16 @@ fn errors_are_one_line() {
     one_line(&mut Node::serve(nowhere.path(), &["--swarm", &swarm]), "--swarm");
     // The data directory in use.
     one_line(&mut Node::serve(node.data(), &[] as &[&str]), "in use");
+    // What is no directory, what is no address, and what is no name here.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    one_line(&mut Node::serve(file.path(), &[] as &[&str]), "is not a directory");
+    one_line(&mut Node::serve(nowhere.path(), &["--peer", "192.0.2.7"]), "--peer");
+    let said = run_err(&mut Node::serve(nowhere.path(), &["--http", "localhost:5000"]));
+    assert!(said.contains("127.0.0.1:5000"), "{said}");
     for (arguments, needle) in [
+        (vec!["pull", "localhost:5000/nothing:1"], "as in nothing:1"),
+        (vec!["export", "localhost:5000/nothing:1", "x"], "as in nothing:1"),
+        (vec!["import", "x", "--as", "localhost:5000/nothing:1"], "as in nothing:1"),
         (vec!["pull", "nothing:1"], "nothing"),
         (vec!["pull", "../etc:1"], "not valid"),
         (vec!["export", "nothing:1", "/nonexistent/x"], ""),

@@ -74,7 +74,7 @@ Examples:
   cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…")]
 pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
-    #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT")]
+    #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
@@ -89,8 +89,12 @@ pub struct Serve {
     #[arg(long, env = "CIDERY_MDNS", value_name = "on|off")]
     pub mdns: Option<Switch>,
     /// The DNS server to ask [default: the system's]
-    #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT")]
+    #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT", value_parser = address)]
     pub dns: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it takes an IP address and a port, like 127.0.0.1:5000")
 }
 
 /// on or off.
