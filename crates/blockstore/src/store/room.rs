@@ -15,12 +15,16 @@ const FRESH: Duration = Duration::from_millis(200);
 pub(super) struct Room(Mutex<Option<(Instant, u64)>>);
 
 impl Inner {
-    /// Refuses a new block where it would go into the reserve or over the limit. Reads go on.
+    /// Refuses a new block where it would go into the reserve or over the limit. Reads go on, and so do pulls
+    /// for a while: what they cache makes room soon, and may use half of the reserve until then.
     pub(super) fn check_space(&self, origin: Origin) -> Result<(), StoreError> {
         if self.room_missing() == 0 {
             return Ok(());
         }
         self.make_room();
+        if matches!(origin, Origin::Peer | Origin::Upstream) && self.free() > self.options.reserve / 2 {
+            return Ok(());
+        }
         tracing::debug!(?origin, "a block was refused: there is no room");
         Err(StoreError::Full { what: "more blocks: the store is at its limit, or the disk at its reserve" })
     }
