@@ -11,6 +11,7 @@
 mod cli;
 mod commands;
 mod control;
+mod errors;
 mod publisher;
 mod serve;
 mod settings;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line: what failed, and why, down to the cause.
-            eprintln!("cidery: {error:#}");
+            eprintln!("cidery: {}", errors::one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,7 @@ use super::{
     server::{Failure, State},
     types::{ExportRequest, Exported, Imported, Progress, PullRequest, Pulled},
 };
+use crate::errors;
 use anyhow::{Context, Result, bail};
 use axum::{
     Json,
@@ -60,7 +61,7 @@ fn answer(receiver: mpsc::Receiver<Frame>) -> Response {
 fn closing(result: Result<impl Serialize>) -> Frame {
     match result.and_then(|value| Ok(serde_json::to_value(value)?)) {
         Ok(value) => Frame::Done(value),
-        Err(error) => Frame::Error(format!("{error:#}")),
+        Err(error) => Frame::Error(errors::one_line(&error)),
     }
 }
 
