@@ -8,6 +8,7 @@ pub mod kubo;
 pub mod node;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod stock;
 
 pub use docker::Engine;
