@@ -9,5 +9,6 @@ mod crash;
 mod imports;
 mod interop;
 mod journey;
+mod model;
 mod refusals;
 mod static_binary;
