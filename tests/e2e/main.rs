@@ -6,6 +6,8 @@ mod cli;
 mod clients;
 mod cold;
 mod crash;
+mod damage;
+mod disks;
 mod imports;
 mod interop;
 mod journey;
