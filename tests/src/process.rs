@@ -50,6 +50,19 @@ pub fn run_err(command: &mut Command) -> String {
     said(&output)
 }
 
+/// Runs `cidery`, which must refuse: the one line that it ends with, after whatever was in the log.
+pub fn refusal(command: &mut Command) -> String {
+    let mut daemon = Daemon::start(command);
+    let status = wait_for("refusing", || daemon.child.try_wait().unwrap());
+    let line = wait_for("a reason", || {
+        let log = daemon.log();
+        assert!(!log.contains("panicked"), "{log}");
+        log.lines().last().filter(|line| line.starts_with("cidery: ")).map(str::to_owned)
+    });
+    assert!(!status.success(), "{status}: {line}");
+    line
+}
+
 fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
@@ -65,13 +78,14 @@ pub fn free_port() -> u16 {
 
 /// Waits for `ready`, at most a minute.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
     loop {
         if let Some(value) = ready() {
             return value;
         }
         assert!(start.elapsed() < Duration::from_secs(60), "{what} took longer than a minute");
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
