@@ -1,7 +1,7 @@
 //! Joins the two ports that publishing needs: whenever a published root changes, the network is
 //! told what this node has. The journal decides what is public; this only spreads the word.
 
-use crate::errors::one_line;
+use crate::line::one_line;
 use anyhow::Result;
 use cidery_core::{Blockstore, Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
 use futures::executor::block_on;
