@@ -9,6 +9,7 @@ mod http;
 mod local;
 mod memory;
 mod raw;
+mod rebuild;
 mod report;
 
 use anyhow::{Context, Result};
@@ -37,6 +38,11 @@ enum What {
     Cold(Options),
     /// Memory with many blobs: idle, and during 16 cold pulls
     Memory(Options),
+    /// The index of a store with many blocks: made anew, opened, asked, added to
+    Rebuild(Options),
+    /// Opens a store and looks its blocks up (used by rebuild)
+    #[command(hide = true)]
+    OpenStore { data: PathBuf, blocks: u64 },
     /// One end of the raw stream (used by cold)
     #[command(hide = true)]
     RawServe { mib: usize },
@@ -57,6 +63,9 @@ struct Options {
     /// Blobs in the memory measurement
     #[arg(long, default_value_t = 100_000)]
     blobs: usize,
+    /// Blocks in the measurement of the index
+    #[arg(long, default_value_t = 1_000_000)]
+    blocks: u64,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -67,12 +76,14 @@ fn main() -> Result<()> {
     let options = match Cli::parse().what {
         What::RawServe { mib } => return raw::serve(mib),
         What::RawFetch { address, mib } => return raw::fetch(&address, mib),
+        What::OpenStore { data, blocks } => return rebuild::probe(&data, blocks),
         What::All(options) => {
             local::push(&options, &mut report)?;
             local::pull(&options, &mut report)?;
             local::manifests(&options, &mut report)?;
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
+            rebuild::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -80,6 +91,7 @@ fn main() -> Result<()> {
         What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
+        What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {

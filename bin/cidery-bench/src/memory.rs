@@ -32,10 +32,10 @@ fn push(http: &mut Client, image: usize) -> Result<()> {
     Ok(())
 }
 
-/// Resident memory of a process now, in bytes.
-fn resident(id: u32) -> Result<u64> {
+/// Resident memory of a process, in bytes: `VmRSS` now, `VmHWM` its most so far.
+pub fn resident(id: u32, which: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(which)).unwrap_or_default();
     Ok(line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10)
 }
 
@@ -62,7 +62,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     node.daemon().stop();
     node.restart();
     thread::sleep(Duration::from_secs(5));
-    let idle = resident(node.daemon().id())?;
+    let idle = resident(node.daemon().id(), "VmRSS")?;
     let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
     let work = format!("memory after {} blobs", options.blobs);
     report.add(&format!("{work}: idle"), "cidery", "MiB", vec![mib(idle)], None);

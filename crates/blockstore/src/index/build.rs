@@ -7,13 +7,13 @@ use crate::{
 };
 use cidery_core::{Multihash, Origin, StoreError};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 /// Blocks that go into the index at once, in the order of their keys: in the order of the packs every one
 /// of them would touch another page of the index, far more than its cache holds.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 256 << 10;
 /// How many bytes of packs lie between two calls of a progress function.
 const STRIDE: u64 = 16 << 20;
 
@@ -39,6 +39,16 @@ pub(crate) struct Survey {
     pub(crate) fresh: bool,
 }
 
+/// What a survey counts in one pack.
+#[derive(Default)]
+struct Tally {
+    durable: u64,
+    upto: u64,
+    blocks: u64,
+    /// Of these, how many lie before the checkpoint.
+    settled: u64,
+}
+
 /// Goes through an index and checks that it can be one of these packs.
 ///
 /// This finds an index of another store, one that fell behind its own checkpoints, and one that
@@ -62,20 +72,31 @@ pub(crate) fn survey(index: &dyn Index, store: u64, packs: &BTreeMap<u64, PackVi
             return wrong(format!("its pack {id:016x} is another one"));
         }
     }
-    let (mut settled, mut misplaced) = (BTreeMap::<u64, u64>::new(), 0_u64);
+    let mut tallies = HashMap::new();
+    for (id, pack) in packs {
+        let upto = survey.checkpoints.get(id).map_or(0, |checkpoint| checkpoint.upto);
+        tallies.insert(*id, Tally { durable: pack.durable, upto, ..Tally::default() });
+    }
+    let (mut blocks, mut bytes, mut misplaced) = (0, 0, 0_u64);
     index.each(&mut |place| {
-        misplaced += u64::from(packs.get(&place.pack).is_none_or(|pack| place.end() > pack.durable));
-        survey.blocks += 1;
-        survey.bytes += u64::from(place.len);
-        *survey.counts.entry(place.pack).or_default() += 1;
-        let upto = survey.checkpoints.get(&place.pack).map_or(0, |checkpoint| checkpoint.upto);
-        *settled.entry(place.pack).or_default() += u64::from(place.offset < upto);
+        blocks += 1;
+        bytes += u64::from(place.len);
+        match tallies.get_mut(&place.pack) {
+            Some(tally) if place.end() <= tally.durable => {
+                tally.blocks += 1;
+                tally.settled += u64::from(place.offset < tally.upto);
+            }
+            _ => misplaced += 1,
+        }
     })?;
+    (survey.blocks, survey.bytes) = (blocks, bytes);
+    survey.counts =
+        tallies.iter().filter(|(_, tally)| tally.blocks > 0).map(|(id, tally)| (*id, tally.blocks)).collect();
     if misplaced > 0 {
         return wrong(format!("{misplaced} of its blocks are where no pack is"));
     }
     for (id, checkpoint) in &survey.checkpoints {
-        let found = settled.get(id).copied().unwrap_or_default();
+        let found = tallies.get(id).map_or(0, |tally| tally.settled);
         if found != checkpoint.blocks {
             return wrong(format!("it holds {found} blocks of pack {id:016x} and should hold {}", checkpoint.blocks));
         }
@@ -139,36 +160,63 @@ pub(crate) fn prefer(first: &Location, second: &Location, second_kind: Kind) -> 
     }
 }
 
+/// The first bytes of a digest as a number.
+fn beginning(hash: &Multihash) -> u64 {
+    hash.digest().iter().chain(&[0; 8]).take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Blocks on their way into the index.
 #[derive(Default)]
 struct Chunk {
-    blocks: HashMap<Multihash, (Location, Kind)>,
+    /// Those of one multihash in the order of the packs.
+    blocks: Vec<(Multihash, Location)>,
+    /// Pack and offset of those that are replacements.
+    replacements: HashSet<(u64, u64)>,
 }
 
 impl Chunk {
     fn add(&mut self, hash: Multihash, place: Location, kind: Kind) {
-        self.blocks
-            .entry(hash)
-            .and_modify(|(first, first_kind)| {
-                if *first_kind != Kind::Replacement {
-                    (*first, *first_kind) = (prefer(first, &place, kind), kind);
-                }
-            })
-            .or_insert((place, kind));
+        self.blocks.push((hash, place));
+        if kind == Kind::Replacement {
+            self.replacements.insert((place.pack, place.offset));
+        }
+    }
+
+    fn kind(&self, place: &Location) -> Kind {
+        if self.replacements.contains(&(place.pack, place.offset)) { Kind::Replacement } else { Kind::Block }
     }
 
     fn store(&mut self, index: &dyn Index) -> Result<(), IndexError> {
-        let mut places: Vec<_> = self.blocks.iter().map(|(hash, (place, _))| (*hash, *place)).collect();
-        places.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
-        let mut settled = Vec::new();
-        index.set(&places, &mut |hash, former| {
-            if let Some((place, kind)) = self.blocks.get(hash) {
-                settled.push((*hash, prefer(&former, place, *kind)));
+        let mut blocks = std::mem::take(&mut self.blocks);
+        // Numbers are sorted much faster than hashes; what they leave in disorder is next to nothing.
+        blocks.sort_by_cached_key(|(hash, _)| beginning(hash));
+        blocks.sort_by(|(one, _), (other, _)| one.digest().cmp(other.digest()).then(one.code().cmp(&other.code())));
+        blocks.dedup_by(|(later, place), (first, kept)| {
+            if later != first {
+                return false;
             }
+            let kind = self.kind(place);
+            if kind == Kind::Replacement || self.kind(kept) != Kind::Replacement {
+                *kept = prefer(kept, place, kind);
+            }
+            true
+        });
+        let mut settled = Vec::new();
+        let mut former = HashMap::new();
+        index.set(&blocks, &mut |hash, place| {
+            former.insert(*hash, place);
         })?;
-        if !settled.is_empty() {
+        if !former.is_empty() {
+            for (hash, place) in &blocks {
+                if let Some(former) = former.get(hash) {
+                    settled.push((*hash, prefer(former, place, self.kind(place))));
+                }
+            }
             index.set(&settled, &mut |_, _| {})?;
         }
-        self.blocks.clear();
+        blocks.clear();
+        self.blocks = blocks;
+        self.replacements.clear();
         Ok(())
     }
 }

@@ -4,7 +4,10 @@
 mod build;
 #[cfg(test)]
 pub(crate) mod memory;
+mod page;
 mod sled;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     build::{PackView, Survey, fill, prefer, survey},
@@ -13,7 +16,7 @@ pub(crate) use self::{
 
 use crate::{
     codec::{Put, Take},
-    pack::{Location, origin_from},
+    pack::Location,
 };
 use cidery_core::Multihash;
 use thiserror::Error;
@@ -60,27 +63,6 @@ pub(crate) trait IndexHome: Send + Sync {
     fn open(&self) -> Result<Box<dyn Index>, IndexError>;
     /// Removes it, whatever is there.
     fn wipe(&self) -> Result<(), IndexError>;
-}
-
-/// A place as the index stores it.
-fn encode(place: &Location) -> Vec<u8> {
-    let mut out = Vec::with_capacity(23);
-    out.put_u64(place.pack);
-    out.put_u64(place.offset);
-    out.put_u32(place.len);
-    out.put_u16(place.head);
-    out.put_u8(place.origin as u8);
-    out
-}
-
-fn decode(bytes: &[u8]) -> Result<Location, IndexError> {
-    let parse = || {
-        let mut take = Take(bytes);
-        let (pack, offset, len, head) = (take.u64()?, take.u64()?, take.u32()?, take.u16()?);
-        let origin = origin_from(take.u8()?)?;
-        take.is_empty().then_some(Location { pack, offset, head, len, origin })
-    };
-    parse().ok_or_else(|| IndexError("an entry does not parse".into()))
 }
 
 fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {

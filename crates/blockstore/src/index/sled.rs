@@ -1,21 +1,28 @@
 //! The index in sled 0.34.
 //!
-//! Three trees: the default one holds multihash → place, `checkpoints` pack id → checkpoint, and `meta`
-//! the format of all this and the id of the store. sled can panic on damaged files; every call is
+//! Three trees: the default one holds the blocks, many under one key (`page.rs`), `checkpoints` pack id →
+//! checkpoint, and `meta` the format of all this and the id of the store. A page holds the multihashes from
+//! its key up to the next page's key; the first page's key is empty. Where a page is split, the later part is
+//! stored first, so that a block can be found at any moment; what an unfinished split leaves behind in the
+//! earlier page lies beyond the next page's key, and does not count. One thread at a time sets. sled can panic on damaged files; every call is
 //! guarded, and a panic is a failure like any other.
 
-use super::{Checkpoint, Index, IndexError, IndexHome, decode, decode_checkpoint, encode, encode_checkpoint};
+use super::{
+    Checkpoint, Index, IndexError, IndexHome, decode_checkpoint, encode_checkpoint,
+    page::{self, Key},
+};
 use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
 use std::{
     fs, io,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 /// Format of keys and values.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// sled's threads may hold the lock of a database that was just dropped for a moment longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -117,9 +124,25 @@ impl IndexHome for SledHome {
     }
 }
 
+impl SledIndex {
+    /// The page a key belongs to, with its own key.
+    fn page(&self, key: &[u8]) -> Result<(sled::IVec, sled::IVec), IndexError> {
+        let found = guard(|| self.blocks.range::<&[u8], _>(..=key).next_back().transpose())?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The key of the page that follows.
+    fn next(&self, page: &[u8]) -> Result<Option<sled::IVec>, IndexError> {
+        let bounds = (Bound::Excluded(page), Bound::Unbounded);
+        let next = guard(|| self.blocks.range::<&[u8], _>(bounds).next().transpose())?;
+        Ok(next.map(|(key, _)| key))
+    }
+}
+
 impl Index for SledIndex {
     fn get(&self, hash: &Multihash) -> Result<Option<Location>, IndexError> {
-        guard(|| self.blocks.get(hash.to_bytes()))?.map(|bytes| decode(&bytes)).transpose()
+        let key = Key::of(hash);
+        page::find(&self.page(&key)?.1, &key)
     }
 
     fn set(
@@ -127,18 +150,29 @@ impl Index for SledIndex {
         places: &[(Multihash, Location)],
         replaced: &mut dyn FnMut(&Multihash, Location),
     ) -> Result<(), IndexError> {
-        for (hash, place) in places {
-            if let Some(former) = guard(|| self.blocks.insert(hash.to_bytes(), encode(place)))? {
-                replaced(hash, decode(&former)?);
-            }
+        let mut sorted: Vec<_> = places.iter().collect();
+        sorted.sort_by(|(one, _), (other, _)| page::order(one, other));
+        let mut rest = &sorted[..];
+        while let Some((hash, _)) = rest.first() {
+            let (key, old) = self.page(&Key::of(hash))?;
+            let until = self.next(&key)?;
+            let inside = until
+                .as_ref()
+                .map_or(rest.len(), |until| rest.iter().take_while(|(hash, _)| Key::of(hash)[..] < until[..]).count());
+            let (now, later) = rest.split_at(inside);
+            let merged = page::merge(&old, until.as_deref(), now, replaced)?;
+            merged.pages(&key, |key, page| guard(|| self.blocks.insert(key, page)).map(drop))?;
+            rest = later;
         }
         Ok(())
     }
 
     fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
-        let mut entries = guard(|| Ok(self.blocks.iter()))?;
-        while let Some((_, bytes)) = guard(|| entries.next().transpose())? {
-            each(decode(&bytes)?);
+        let mut pages = guard(|| Ok(self.blocks.iter()))?;
+        let mut page = guard(|| pages.next().transpose())?;
+        while let Some((_, bytes)) = page {
+            page = guard(|| pages.next().transpose())?;
+            page::each(&bytes, page.as_ref().map(|(key, _)| &**key), each)?;
         }
         Ok(())
     }
