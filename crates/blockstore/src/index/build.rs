@@ -1,19 +1,24 @@
 //! Checking an index against the packs, and making one from them.
 
-use super::{Checkpoint, Index, IndexError};
+use super::{
+    Checkpoint, Index, IndexError,
+    sort::{Record, Sorted, Sorter},
+};
 use crate::{
     disk::DiskFile,
     pack::{FILE_HEADER, Found, Kind, Location, Scan},
 };
 use cidery_core::{Multihash, Origin, StoreError};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
+    io,
     sync::Arc,
 };
 
-/// Blocks that go into the index at once, in the order of their keys: in the order of the packs every one
-/// of them would touch another page of the index, far more than its cache holds.
-const CHUNK: usize = 256 << 10;
+/// Blocks that go into the index at once.
+const BATCH: usize = 16 << 10;
+/// After so many batches the index is flushed: it would take more than it can write, into memory.
+const BATCHES: usize = 4;
 /// How many bytes of packs lie between two calls of a progress function.
 const STRIDE: u64 = 16 << 20;
 
@@ -114,21 +119,19 @@ pub(crate) fn fill(
     progress: &mut dyn FnMut(u64),
     gap: &mut dyn FnMut(u64, u64, u64),
 ) -> Result<Survey, StoreError> {
-    let failed = |error: IndexError| StoreError::Index(error.0);
-    let (mut chunk, mut before, mut told) = (Chunk::default(), 0, 0);
+    let mut sorter = Sorter::new(|| index.scratch());
+    let (mut before, mut told) = (0, 0);
     for pack in packs.values() {
         let mut scan = Scan::new(&*pack.file, pack.salt, pack.id, FILE_HEADER, pack.durable, pack.durable);
         while let Some(found) = scan.next() {
             match found.map_err(|e| StoreError::io(format!("reading pack {:016x}", pack.id), e))? {
                 Found::Record(header) => {
                     if let Some(cid) = header.cid {
-                        chunk.add(*cid.hash(), header.location, header.kind);
+                        let record = Record { hash: *cid.hash(), place: header.location, kind: header.kind };
+                        sorter.add(record).map_err(scratch)?;
                     }
                 }
                 Found::Gap { from, to } => gap(pack.id, from, to),
-            }
-            if chunk.blocks.len() >= CHUNK {
-                chunk.store(index).map_err(failed)?;
             }
             if before + scan.position() >= told + STRIDE {
                 told = before + scan.position();
@@ -137,7 +140,7 @@ pub(crate) fn fill(
         }
         before += pack.durable;
     }
-    chunk.store(index).map_err(failed)?;
+    load(index, sorter.sorted().map_err(scratch)?)?;
     index.flush().map_err(failed)?;
     progress(before);
     let mut survey = survey(index, store, packs).map_err(failed)?;
@@ -160,63 +163,44 @@ pub(crate) fn prefer(first: &Location, second: &Location, second_kind: Kind) -> 
     }
 }
 
-/// The first bytes of a digest as a number.
-fn beginning(hash: &Multihash) -> u64 {
-    hash.digest().iter().chain(&[0; 8]).take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// Blocks on their way into the index.
-#[derive(Default)]
-struct Chunk {
-    /// Those of one multihash in the order of the packs.
-    blocks: Vec<(Multihash, Location)>,
-    /// Pack and offset of those that are replacements.
-    replacements: HashSet<(u64, u64)>,
-}
-
-impl Chunk {
-    fn add(&mut self, hash: Multihash, place: Location, kind: Kind) {
-        self.blocks.push((hash, place));
-        if kind == Kind::Replacement {
-            self.replacements.insert((place.pack, place.offset));
-        }
-    }
-
-    fn kind(&self, place: &Location) -> Kind {
-        if self.replacements.contains(&(place.pack, place.offset)) { Kind::Replacement } else { Kind::Block }
-    }
-
-    fn store(&mut self, index: &dyn Index) -> Result<(), IndexError> {
-        let mut blocks = std::mem::take(&mut self.blocks);
-        // Numbers are sorted much faster than hashes; what they leave in disorder is next to nothing.
-        blocks.sort_by_cached_key(|(hash, _)| beginning(hash));
-        blocks.sort_by(|(one, _), (other, _)| one.digest().cmp(other.digest()).then(one.code().cmp(&other.code())));
-        blocks.dedup_by(|(later, place), (first, kept)| {
-            if later != first {
-                return false;
-            }
-            let kind = self.kind(place);
-            if kind == Kind::Replacement || self.kind(kept) != Kind::Replacement {
-                *kept = prefer(kept, place, kind);
-            }
-            true
-        });
-        let mut settled = Vec::new();
-        let mut former = HashMap::new();
-        index.set(&blocks, &mut |hash, place| {
-            former.insert(*hash, place);
-        })?;
-        if !former.is_empty() {
-            for (hash, place) in &blocks {
-                if let Some(former) = former.get(hash) {
-                    settled.push((*hash, prefer(former, place, self.kind(place))));
+/// Takes sorted records into an empty index, one for each block.
+fn load(index: &dyn Index, sorted: Sorted) -> Result<(), StoreError> {
+    let mut batch: Vec<(Multihash, Location)> = Vec::with_capacity(BATCH);
+    let mut last: Option<Record> = None;
+    let mut batches = 0;
+    let mut store = |batch: &mut Vec<_>| -> Result<(), StoreError> {
+        index.set(batch, &mut |_, _| {}).map_err(failed)?;
+        batch.clear();
+        batches += 1;
+        if batches % BATCHES == 0 { index.flush().map_err(failed) } else { Ok(()) }
+    };
+    for record in sorted {
+        let record = record.map_err(scratch)?;
+        match &mut last {
+            Some(last) if last.hash == record.hash => {
+                if record.kind == Kind::Replacement || last.kind != Kind::Replacement {
+                    last.place = prefer(&last.place, &record.place, record.kind);
+                    last.kind = record.kind;
                 }
+                continue;
             }
-            index.set(&settled, &mut |_, _| {})?;
+            _ => {}
         }
-        blocks.clear();
-        self.blocks = blocks;
-        self.replacements.clear();
-        Ok(())
+        if let Some(done) = last.replace(record) {
+            batch.push((done.hash, done.place));
+        }
+        if batch.len() == BATCH {
+            store(&mut batch)?;
+        }
     }
+    batch.extend(last.map(|record| (record.hash, record.place)));
+    store(&mut batch)
+}
+
+fn failed(error: IndexError) -> StoreError {
+    StoreError::Index(error.0)
+}
+
+fn scratch(error: io::Error) -> StoreError {
+    StoreError::io("sorting what the packs hold", error)
 }

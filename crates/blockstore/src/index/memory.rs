@@ -7,6 +7,8 @@ use cidery_core::Multihash;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
+    io,
     sync::Arc,
 };
 
@@ -135,5 +137,9 @@ impl Index for MemoryIndex {
         self.check()?;
         *self.0.store.lock() = Some(id);
         Ok(())
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile()
     }
 }

@@ -6,6 +6,7 @@ mod build;
 pub(crate) mod memory;
 mod page;
 mod sled;
+mod sort;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::{
     pack::Location,
 };
 use cidery_core::Multihash;
+use std::{fs::File, io};
 use thiserror::Error;
 
 /// The index could not do what was asked: it failed, or what it holds makes no sense.
@@ -55,6 +57,9 @@ pub(crate) trait Index: Send + Sync {
     /// Whose packs it describes; `None` for a fresh one.
     fn store(&self) -> Result<Option<u64>, IndexError>;
     fn set_store(&self, id: u64) -> Result<(), IndexError>;
+    /// An empty file for whatever does not fit into memory while the index is made. It has no name, and
+    /// is gone when it is closed.
+    fn scratch(&self) -> io::Result<File>;
 }
 
 /// Where an index lives.

@@ -76,7 +76,8 @@ impl<'a> Entries<'a> {
     }
 }
 
-fn entry<'a>(take: &mut Take<'a>) -> Option<(&'a [u8], Location)> {
+/// Takes multihash and place.
+pub(super) fn entry<'a>(take: &mut Take<'a>) -> Option<(&'a [u8], Location)> {
     let len = take.u8()?;
     let key = take.raw(len.into())?;
     let (pack, offset, len, head) = (take.varint()?, take.varint()?, take.varint()?, take.varint()?);
@@ -84,7 +85,8 @@ fn entry<'a>(take: &mut Take<'a>) -> Option<(&'a [u8], Location)> {
     Some((key, Location { pack, offset, len: len.try_into().ok()?, head: head.try_into().ok()?, origin }))
 }
 
-fn put_entry(out: &mut Vec<u8>, key: &[u8], place: &Location) {
+/// Appends multihash and place.
+pub(super) fn put_entry(out: &mut Vec<u8>, key: &[u8], place: &Location) {
     out.put_u8(key.len() as u8);
     out.extend(key);
     for number in [place.pack, place.offset, place.len.into(), place.head.into()] {

@@ -14,8 +14,10 @@ use super::{
 use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
 use std::{
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
     ops::Bound,
+    os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::{Duration, Instant},
@@ -34,6 +36,7 @@ pub(crate) struct SledHome {
 }
 
 struct SledIndex {
+    path: PathBuf,
     // In the order they have to be dropped in.
     blocks: Guarded<sled::Tree>,
     checkpoints: Guarded<sled::Tree>,
@@ -106,7 +109,7 @@ impl IndexHome for SledHome {
             }
             _ => return Err(IndexError("it has another format".into())),
         }
-        Ok(Box::new(SledIndex { blocks, checkpoints, meta, db }))
+        Ok(Box::new(SledIndex { path: self.path.clone(), blocks, checkpoints, meta, db }))
     }
 
     fn wipe(&self) -> Result<(), IndexError> {
@@ -207,5 +210,12 @@ impl Index for SledIndex {
 
     fn set_store(&self, id: u64) -> Result<(), IndexError> {
         guard(|| self.meta.insert("store", &id.to_le_bytes())).map(drop)
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        let path = self.path.join("scratch");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        fs::remove_file(path)?;
+        Ok(file)
     }
 }
