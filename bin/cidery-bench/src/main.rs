@@ -10,6 +10,7 @@ mod images;
 mod local;
 mod memory;
 mod raw;
+mod rebuild;
 mod reopen;
 mod report;
 
@@ -41,6 +42,11 @@ enum What {
     Memory(Options),
     /// Start after kill -9, by the size of the store: from the process to the first answer
     Reopen(Options),
+    /// The index of a store with many blocks: made anew, opened, asked, added to
+    Rebuild(Options),
+    /// Opens a store and looks its blocks up (used by rebuild)
+    #[command(hide = true)]
+    OpenStore { data: PathBuf, blocks: u64 },
     /// One end of the raw stream (used by cold)
     #[command(hide = true)]
     RawServe { mib: usize },
@@ -64,6 +70,9 @@ struct Options {
     /// Sizes of the store that is reopened, in GiB, rising
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
     gib: Vec<usize>,
+    /// Blocks in the measurement of the index
+    #[arg(long, default_value_t = 1_000_000)]
+    blocks: u64,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -74,6 +83,7 @@ fn main() -> Result<()> {
     let options = match Cli::parse().what {
         What::RawServe { mib } => return raw::serve(mib),
         What::RawFetch { address, mib } => return raw::fetch(&address, mib),
+        What::OpenStore { data, blocks } => return rebuild::probe(&data, blocks),
         What::All(options) => {
             local::push(&options, &mut report)?;
             local::pull(&options, &mut report)?;
@@ -81,6 +91,7 @@ fn main() -> Result<()> {
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
             reopen::run(&options, &mut report)?;
+            rebuild::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -89,6 +100,7 @@ fn main() -> Result<()> {
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
         What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
+        What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {
