@@ -146,7 +146,13 @@ fn a_split_that_was_not_finished_counts_no_block_twice() {
     set(&*index, &mut table, &before);
     drop(index);
     let first_page = || {
-        let db = sled::open(dir.path().join("index")).unwrap();
+        // sled's threads may hold the lock of what was just closed for a moment longer.
+        let open = || sled::open(dir.path().join("index"));
+        let mut tries = std::iter::repeat_with(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            open().ok()
+        });
+        let db = tries.by_ref().take(1000).find_map(|db| db).unwrap();
         let page = db.get(b"").unwrap().unwrap();
         (db, page)
     };
