@@ -13,6 +13,8 @@ pub struct Options {
     pub index_cache: u64,
     /// A pack that has grown to this many bytes takes no more blocks.
     pub pack_size: u64,
+    /// The journal is written anew when it is longer than this, in bytes, and a quarter of it would do.
+    pub journal_size: u64,
     /// How long the predecessors of a continuously published root stay public, for pulls in flight. They
     /// are withdrawn together, at most once an hour for a namespace, so up to an hour later.
     pub predecessors: Duration,
@@ -35,6 +37,7 @@ impl Default for Options {
             progress: None,
             index_cache: 8 << 20,
             pack_size: 1 << 30,
+            journal_size: 4 << 20,
             predecessors: Duration::from_secs(48 * 3600),
             history: 32,
             cache_limit: None,
@@ -51,6 +54,7 @@ impl fmt::Debug for Options {
             .field("progress", &self.progress.is_some())
             .field("index_cache", &self.index_cache)
             .field("pack_size", &self.pack_size)
+            .field("journal_size", &self.journal_size)
             .field("predecessors", &self.predecessors)
             .field("history", &self.history)
             .field("cache_limit", &self.cache_limit)

@@ -127,6 +127,10 @@ impl FaultyDisk {
         world.stop_at = Some(world.operations + operation - 1);
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.lock().stopped
+    }
+
     /// How many operations that change something there were.
     pub(crate) fn operations(&self) -> u64 {
         self.0.lock().operations

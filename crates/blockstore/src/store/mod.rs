@@ -8,6 +8,7 @@ mod open;
 mod room;
 mod roots;
 mod round;
+mod shorten;
 mod uses;
 mod withdrawn;
 mod writer;
