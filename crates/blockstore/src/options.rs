@@ -65,7 +65,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What a long start is busy with.
+/// What takes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Reading the headers of all packs to make a new index.
@@ -78,6 +78,8 @@ pub enum Stage {
     Evict,
     /// It copies what lives in packs with much that is dead; counted in bytes.
     Compact,
+    /// A scrub reads the packs; counted in bytes.
+    Scrub,
 }
 
 /// How far a stage got.
