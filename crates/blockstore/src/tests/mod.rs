@@ -8,3 +8,5 @@ mod loss;
 mod marks;
 mod player;
 mod rig;
+mod scrub;
+mod shorten;

@@ -18,15 +18,17 @@ mod auto;
 mod compact;
 mod evict;
 mod mark;
+mod rotten;
 mod sweep;
 
 pub(super) use auto::Collector;
+pub(super) use rotten::Rotten;
 
-use super::{DiskStore, Inner};
-use crate::{
-    disk::give_way,
-    options::{Progress, Stage},
+use super::{
+    DiskStore, Inner, politely,
+    telling::{Tell, Telling},
 };
+use crate::options::Progress;
 use cidery_core::StoreError;
 use mark::Marking;
 use std::{
@@ -55,9 +57,6 @@ pub struct Collected {
     pub took: Duration,
 }
 
-/// Tells how far a collection is.
-type Tell<'a> = &'a (dyn Fn(Progress) + Sync);
-
 /// What the sweep learns of a pack.
 #[derive(Debug, Clone, Copy, Default)]
 struct PackUse {
@@ -78,15 +77,7 @@ impl DiskStore {
     /// removed, and `scrub` says what is damaged.
     pub fn collect(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Collected, StoreError> {
         self.0.inner.check_open()?;
-        std::thread::scope(|scope| {
-            let work = || {
-                give_way();
-                self.0.inner.collect(progress)
-            };
-            let thread = std::thread::Builder::new().name("store-collect".into()).spawn_scoped(scope, work);
-            let thread = thread.map_err(|e| StoreError::io("starting a thread to collect", e))?;
-            thread.join().unwrap_or_else(|_| Err(StoreError::Index("the collection failed half-way".into())))
-        })
+        politely("store-collect", || self.0.inner.collect(progress))
     }
 
     /// What the last collection did, if there was one since the start.
@@ -161,27 +152,5 @@ impl Inner {
 
     fn check_collecting(&self) -> Result<(), StoreError> {
         self.check_open()
-    }
-}
-
-/// Tells of a stage at most a few times a second.
-struct Telling<'a> {
-    tell: Tell<'a>,
-    stage: Stage,
-    total: u64,
-    last: Option<Instant>,
-}
-
-impl<'a> Telling<'a> {
-    fn new(tell: Tell<'a>, stage: Stage, total: u64) -> Self {
-        Self { tell, stage, total, last: None }
-    }
-
-    fn at(&mut self, done: u64) {
-        const PAUSE: Duration = Duration::from_millis(100);
-        if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
-            self.last = Some(Instant::now());
-            (self.tell)(Progress { stage: self.stage, done, total: self.total.max(done) });
-        }
     }
 }

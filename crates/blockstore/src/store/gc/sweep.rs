@@ -70,7 +70,7 @@ impl Inner {
     }
 
     /// Calls `each` with all of the index, page by page.
-    pub(super) fn each_page(
+    pub(in crate::store) fn each_page(
         &self,
         mut each: impl FnMut(Vec<(Multihash, Location)>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
