@@ -11,3 +11,4 @@ mod interop;
 mod journey;
 mod refusals;
 mod static_binary;
+mod upkeep;

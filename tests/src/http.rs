@@ -50,6 +50,11 @@ pub fn get_with(url: &str, headers: &[(&str, &str)]) -> Answer {
     answer(request.call())
 }
 
+/// DELETE.
+pub fn delete(url: &str) -> Answer {
+    answer(agent().delete(url).call())
+}
+
 /// POST without a body.
 pub fn post(url: &str) -> Answer {
     answer(agent().post(url).send_empty())

@@ -42,5 +42,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
 pub use store::{Collected, DiskStore};

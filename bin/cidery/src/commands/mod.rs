@@ -3,6 +3,7 @@
 pub mod bar;
 mod export;
 mod files;
+mod gc;
 mod images;
 mod import;
 mod publish;
@@ -29,6 +30,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Pull(options) => pull::run(&mut node, options).await,
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
+        Command::Gc(Json { json }) => gc::run(&mut node, json).await,
     }
 }
 

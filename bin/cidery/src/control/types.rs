@@ -104,10 +104,37 @@ pub struct Imported {
     pub platform: Option<String>,
 }
 
+/// `cidery gc --json`. Bytes are those of blocks; what they take on the disk is a little more.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Collected {
+    /// What was removed, from the cache too.
+    pub freed_blocks: u64,
+    pub freed_bytes: u64,
+    /// Pack files that were removed.
+    pub packs_removed: u64,
+    /// What this node's own images, past and present, and open uploads need.
+    pub live_blocks: u64,
+    pub live_bytes: u64,
+    /// What came from peers and nothing of this node's own needs.
+    pub cached_blocks: u64,
+    pub cached_bytes: u64,
+    pub seconds: f64,
+}
+
 /// How far long work is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
     /// Grows while more becomes known; 0 while nothing is.
     pub total: u64,
+    /// What work of several stages is busy with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+}
+
+/// A stage of long work, and whether it counts blocks or bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    pub name: String,
+    pub blocks: bool,
 }
