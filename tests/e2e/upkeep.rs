@@ -60,6 +60,38 @@ fn what_was_deleted_leaves_the_disk() {
     assert!(said.starts_with("freed      0 B"), "{said}");
 }
 
+/// The fields others script against, and that they say what is so.
+#[test]
+fn what_takes_the_disk() {
+    let node = Node::start(&["--history", "1"]);
+    let (stays, goes) = ([noise("du", 0, 3 * MB)], [noise("du", 1, 2 * MB)]);
+    http::push_image(&node.http, "stays", "1", &stays);
+    let digest = http::push_image(&node.http, "goes", "1", &goes);
+    let usage = node.json(&["du"]);
+    let bytes = |field: &str| number(&usage, field);
+    let near = |bytes: u64, expected: usize| (expected as u64..(expected + MB / 5) as u64).contains(&bytes);
+    assert!(near(bytes("live_bytes"), 5 * MB) && bytes("live_blocks") > 5, "{usage}");
+    let local = &usage["namespaces"][0];
+    assert_eq!((local["name"].as_str(), usage["namespaces"].as_array().unwrap().len()), (Some("local"), 1));
+    assert_eq!(local["root"], node.json(&["status"])["namespaces"][0]["root"]);
+    assert!(near(number(local, "bytes"), 5 * MB) && number(local, "blocks") > 5, "{usage}");
+    for field in ["history_roots", "history_blocks", "history_bytes", "uploads", "uploads_blocks", "uploads_bytes"] {
+        assert_eq!(bytes(field), 0, "{field}");
+    }
+    assert_eq!((bytes("cached_blocks"), bytes("cached_bytes")), (0, 0));
+    assert!(bytes("dead_blocks") > 0, "nodes of earlier states: {usage}");
+    let (packs, journal, index) = (bytes("packs_bytes"), bytes("journal_bytes"), bytes("index_bytes"));
+    assert!(packs > 5 * MB as u64 && bytes("packs") > 0 && journal > 0 && index > 0, "{usage}");
+    assert!(packs + journal + index <= on_disk(node.data()), "{usage}");
+
+    delete_image(&node, "goes", &digest, &goes);
+    let dead = number(&node.json(&["du"]), "dead_bytes");
+    assert!(near(dead, 2 * MB), "{dead}");
+    assert!(node.run(&["du"]).contains("`cidery gc` gives it back"));
+    assert_eq!(node_gc(&node).freed, dead);
+    assert_eq!(number(&node.json(&["du"]), "dead_bytes"), 0);
+}
+
 /// Earlier states are kept, and with them whatever was not deleted.
 #[test]
 fn history_is_kept() {
@@ -71,6 +103,9 @@ fn history_is_kept() {
     assert!(number(&done, "live_bytes") > 2 * MB as u64, "{done}");
     let pulled = http::get(&format!("http://{}/v2/app/manifests/{digest}", node.http));
     assert_eq!(pulled.status, 200);
+    let usage = node.json(&["du"]);
+    assert!(number(&usage, "history_roots") > 0 && number(&usage, "history_blocks") > 0, "{usage}");
+    assert!(number(&usage, "history_bytes") < MB as u64, "only nodes: {usage}");
 }
 
 /// What came from a peer is a cache, and stays below its limit.

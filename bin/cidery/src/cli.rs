@@ -74,6 +74,9 @@ Example:
 The node does this by itself too, a while after something was deleted. What is pushed or pulled meanwhile is \
 safe. Interrupting the command leaves the node at it.")]
     Gc(Json),
+    /// What takes the node's disk
+    #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
+    Du(Json),
 }
 
 #[derive(Debug, Args, Default)]
@@ -224,6 +227,7 @@ mod tests {
             "cidery export hello:1 out --format docker --data d",
             "cidery import layout --as hello:1 --data d",
             "cidery gc --data d --json",
+            "cidery du --data d --json",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -44,4 +44,4 @@ mod tests;
 
 pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::{Collected, DiskStore};
+pub use store::{Amount, Collected, DiskStore, DiskUsage};

@@ -1,6 +1,7 @@
 //! The commands that talk to a running node.
 
 pub mod bar;
+mod du;
 mod export;
 mod files;
 mod gc;
@@ -31,6 +32,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
         Command::Gc(Json { json }) => gc::run(&mut node, json).await,
+        Command::Du(Json { json }) => du::run(&mut node, json).await,
     }
 }
 

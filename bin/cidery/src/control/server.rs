@@ -63,6 +63,7 @@ impl Control {
             .route("/export", post(long::export))
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
+            .route("/du", post(upkeep::usage))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())
             .with_state(state);

@@ -3,11 +3,11 @@
 use super::{
     long::{Frames, QUEUE, answer, closing},
     server::State,
-    types::{Collected, Progress, Stage},
+    types::{Collected, NamespaceUsage, Progress, Stage, Usage},
 };
 use anyhow::Result;
 use axum::{extract, response::Response};
-use cidery_blockstore::{Collected as StoreCollected, Progress as StoreProgress, Stage as StoreStage};
+use cidery_blockstore::{Collected as StoreCollected, DiskUsage, Progress as StoreProgress, Stage as StoreStage};
 use cidery_core::StoreError;
 use serde::Serialize;
 use std::sync::Mutex;
@@ -18,11 +18,8 @@ type Tell<'a> = &'a (dyn Fn(StoreProgress) + Sync);
 
 pub async fn collect(extract::State(state): extract::State<State>) -> Response {
     begin(move |tell| {
-        let done = state.store.collect(tell).map_err(|error| {
-            let damaged = matches!(error, StoreError::Corrupt { .. });
-            let error = anyhow::Error::from(error);
-            if damaged { error.context("nothing was removed, since what is damaged may need it") } else { error }
-        })?;
+        let done = state.store.collect(tell);
+        let done = done.map_err(|error| explain(error, "nothing was removed, since what is damaged may need it"))?;
         Ok(collected(done))
     })
 }
@@ -37,6 +34,48 @@ fn collected(done: StoreCollected) -> Collected {
         cached_blocks: done.cached_blocks,
         cached_bytes: done.cached_bytes,
         seconds: done.took.as_secs_f64(),
+    }
+}
+
+pub async fn usage(extract::State(state): extract::State<State>) -> Response {
+    begin(move |tell| {
+        let found = state.store.usage(tell);
+        Ok(used(found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?))
+    })
+}
+
+/// Says what damage means for the work it stopped.
+fn explain(error: StoreError, consequence: &'static str) -> anyhow::Error {
+    let is_damage = matches!(error, StoreError::Corrupt { .. });
+    let error = anyhow::Error::from(error);
+    if is_damage { error.context(consequence) } else { error }
+}
+
+fn used(found: DiskUsage) -> Usage {
+    let namespaces = found.namespaces.into_iter().map(|(name, root, amount)| NamespaceUsage {
+        name: name.to_string(),
+        root: root.to_string(),
+        blocks: amount.blocks,
+        bytes: amount.bytes,
+    });
+    Usage {
+        live_blocks: found.live.blocks,
+        live_bytes: found.live.bytes,
+        namespaces: namespaces.collect(),
+        history_roots: found.history_roots,
+        history_blocks: found.history.blocks,
+        history_bytes: found.history.bytes,
+        uploads: found.open_uploads,
+        uploads_blocks: found.uploads.blocks,
+        uploads_bytes: found.uploads.bytes,
+        cached_blocks: found.cached.blocks,
+        cached_bytes: found.cached.bytes,
+        dead_blocks: found.dead.blocks,
+        dead_bytes: found.dead.bytes,
+        packs: found.packs,
+        packs_bytes: found.packs_bytes,
+        journal_bytes: found.journal_bytes,
+        index_bytes: found.index_bytes,
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) use record::{
     BadHeader, Class, FILE_HEADER, FileHeader, Header, Kind, Location, VERSION, Verdict, origin_from, verify,
 };
 pub(crate) use scan::{Found, Scan};
-pub(crate) use set::{Packs, Writeback, file_name, id_of, write_back};
+pub(crate) use set::{DIRECTORY, Packs, Writeback, file_name, id_of, write_back};
 
 use crate::disk::DiskFile;
 use cidery_core::{Block, Origin};

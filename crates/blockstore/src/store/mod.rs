@@ -8,16 +8,18 @@ mod open;
 mod room;
 mod roots;
 mod round;
+mod usage;
 mod uses;
 mod withdrawn;
 mod writer;
 
 pub use gc::Collected;
+pub use usage::{Amount, DiskUsage};
 
 use crate::{
     buffers::Buffers,
     commit::Group,
-    disk::{Disk, RealDisk},
+    disk::{Disk, RealDisk, give_way},
     format::{self, Lock},
     index::{IndexHome, SledHome},
     journal::{Journal, State},
@@ -199,6 +201,19 @@ impl DiskStore {
     pub fn damage(&self) -> Vec<String> {
         self.0.inner.notes.lock().list()
     }
+}
+
+/// Does long work on a thread of its own, which gives way to others.
+fn politely<T: Send>(name: &str, work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+    std::thread::scope(|scope| {
+        let work = || {
+            give_way();
+            work()
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn_scoped(scope, work);
+        let thread = thread.map_err(|e| StoreError::io(format!("starting the thread {name}"), e))?;
+        thread.join().unwrap_or_else(|_| Err(StoreError::Index(format!("the thread {name} failed half-way"))))
+    })
 }
 
 impl Handle {

@@ -8,3 +8,4 @@ mod loss;
 mod marks;
 mod player;
 mod rig;
+mod usage;

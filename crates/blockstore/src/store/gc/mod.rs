@@ -21,14 +21,12 @@ mod mark;
 mod sweep;
 
 pub(super) use auto::Collector;
+pub(super) use mark::Marking;
+pub(super) use sweep::Lot;
 
-use super::{DiskStore, Inner};
-use crate::{
-    disk::give_way,
-    options::{Progress, Stage},
-};
+use super::{DiskStore, Inner, politely};
+use crate::options::{Progress, Stage};
 use cidery_core::StoreError;
-use mark::Marking;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -56,11 +54,11 @@ pub struct Collected {
 }
 
 /// Tells how far a collection is.
-type Tell<'a> = &'a (dyn Fn(Progress) + Sync);
+pub(super) type Tell<'a> = &'a (dyn Fn(Progress) + Sync);
 
 /// What the sweep learns of a pack.
 #[derive(Debug, Clone, Copy, Default)]
-struct PackUse {
+pub(super) struct PackUse {
     /// Only records before this offset are looked at.
     watermark: u64,
     /// Bytes of the records, below it, that stay.
@@ -68,7 +66,7 @@ struct PackUse {
 }
 
 /// By pack.
-type Usage = BTreeMap<u64, PackUse>;
+pub(super) type Usage = BTreeMap<u64, PackUse>;
 
 impl DiskStore {
     /// Collects now. `progress` hears how far it is, from another thread.
@@ -78,15 +76,7 @@ impl DiskStore {
     /// removed, and `scrub` says what is damaged.
     pub fn collect(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Collected, StoreError> {
         self.0.inner.check_open()?;
-        std::thread::scope(|scope| {
-            let work = || {
-                give_way();
-                self.0.inner.collect(progress)
-            };
-            let thread = std::thread::Builder::new().name("store-collect".into()).spawn_scoped(scope, work);
-            let thread = thread.map_err(|e| StoreError::io("starting a thread to collect", e))?;
-            thread.join().unwrap_or_else(|_| Err(StoreError::Index("the collection failed half-way".into())))
-        })
+        politely("store-collect", || self.0.inner.collect(progress))
     }
 
     /// What the last collection did, if there was one since the start.
@@ -131,7 +121,7 @@ impl Inner {
     }
 
     /// Brings the index up to date: what is in it now is what the collection looks at.
-    fn watermarks(&self) -> Result<Usage, StoreError> {
+    pub(super) fn watermarks(&self) -> Result<Usage, StoreError> {
         // Taken before the checkpoint, so that every record below is in the index after it.
         let before: Usage = {
             let packs = self.packs.all();
@@ -165,7 +155,7 @@ impl Inner {
 }
 
 /// Tells of a stage at most a few times a second.
-struct Telling<'a> {
+pub(super) struct Telling<'a> {
     tell: Tell<'a>,
     stage: Stage,
     total: u64,
@@ -173,11 +163,11 @@ struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    fn new(tell: Tell<'a>, stage: Stage, total: u64) -> Self {
+    pub(super) fn new(tell: Tell<'a>, stage: Stage, total: u64) -> Self {
         Self { tell, stage, total, last: None }
     }
 
-    fn at(&mut self, done: u64) {
+    pub(super) fn at(&mut self, done: u64) {
         const PAUSE: Duration = Duration::from_millis(100);
         if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
             self.last = Some(Instant::now());
