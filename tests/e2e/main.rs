@@ -14,3 +14,4 @@ mod journey;
 mod model;
 mod refusals;
 mod static_binary;
+mod upkeep;

@@ -1,7 +1,8 @@
 //! What can be typed. Others script against these spellings: they do not change.
 
+use crate::units::{Size, Time};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 /// An IPFS node with an OCI registry inside: docker push here, docker pull anywhere.
 #[derive(Debug, Parser)]
@@ -65,13 +66,27 @@ Examples:
     /// Bring an image in from a file: an OCI layout, a docker-archive tar, or a CAR
     #[command(after_help = "Example:\n  docker save hello:1 -o hello.tar && cidery import hello.tar --as hello:1")]
     Import(Import),
+    /// Give back the space of what nothing needs any more
+    #[command(after_help = "\
+Example:
+  cidery gc
+
+The node does this by itself too, a while after something was deleted. What is pushed or pulled meanwhile is \
+safe. Interrupting the command leaves the node at it.")]
+    Gc(Json),
+    /// What takes the node's disk
+    #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
+    Du(Json),
 }
 
 #[derive(Debug, Args, Default)]
 #[command(after_help = "\
 Examples:
   cidery serve
-  cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…")]
+  cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
+  cidery serve --cache-limit 50GiB --reserve 5GiB --history 100
+
+Sizes are bytes, or have a unit: 500MB, 50GiB. Durations: 90s, 30m, 24h, 7days.")]
 pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
     #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
@@ -91,6 +106,25 @@ pub struct Serve {
     /// The DNS server to ask [default: the system's]
     #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT", value_parser = address)]
     pub dns: Option<SocketAddr>,
+    /// How much of what came from peers is kept at most; the least recently used goes first [default: no limit]
+    #[arg(long, env = "CIDERY_CACHE_LIMIT", value_name = "SIZE")]
+    pub cache_limit: Option<Size>,
+    /// How much is stored altogether at most; beyond it no more blobs are taken [default: no limit]
+    #[arg(long, env = "CIDERY_STORE_LIMIT", value_name = "SIZE")]
+    pub store_limit: Option<Size>,
+    /// How much stays free on the disk; with less, no more blobs are taken [default: 1GiB or 5 % of the file
+    /// system, whichever is less]
+    #[arg(long, env = "CIDERY_RESERVE", value_name = "SIZE")]
+    pub reserve: Option<Size>,
+    /// How many states of each namespace are kept, the current one included [default: 32]
+    #[arg(long, env = "CIDERY_HISTORY", value_name = "N")]
+    pub history: Option<NonZeroUsize>,
+    /// When an upload that nobody goes on with is given up [default: 24h]
+    #[arg(long, env = "CIDERY_UPLOAD_EXPIRY", value_name = "DURATION")]
+    pub upload_expiry: Option<Time>,
+    /// When a blob that no manifest ever named is given up [default: 24h]
+    #[arg(long, env = "CIDERY_BLOB_EXPIRY", value_name = "DURATION")]
+    pub blob_expiry: Option<Time>,
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -187,6 +221,7 @@ mod tests {
         for line in [
             "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
              --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
+            "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",
@@ -195,6 +230,8 @@ mod tests {
             "cidery pull example.com/app:1 --data d",
             "cidery export hello:1 out --format docker --data d",
             "cidery import layout --as hello:1 --data d",
+            "cidery gc --data d --json",
+            "cidery du --data d --json",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -4,6 +4,7 @@
 //! arguments, environment or configuration files, and the only one that names every other crate.
 //!
 //! - [`cli`]: what can be typed. [`settings`]: flags over environment over a TOML file, in one step.
+//!   [`units`]: sizes and durations in them.
 //! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
 //! - [`control`]: the Unix socket between the commands and the running node.
 //! - [`allocator`]: one setting of the C library's.
@@ -18,6 +19,7 @@ mod line;
 mod publisher;
 mod serve;
 mod settings;
+mod units;
 
 use clap::Parser;
 use std::process::ExitCode;

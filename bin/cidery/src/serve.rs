@@ -42,7 +42,7 @@ pub fn init_logging() {
 pub async fn run(settings: ServeSettings) -> Result<()> {
     // The port first: the likeliest thing to be wrong, and nothing is touched yet.
     let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
-    let store = open_store(&settings.data).await?;
+    let store = open_store(&settings).await?;
     let blocks: Arc<dyn Blockstore> = Arc::new(store.clone());
     let roots: Arc<dyn RootStore> = Arc::new(store.clone());
     let public: Arc<dyn PublicBlocks> = Arc::new(store.clone());
@@ -51,8 +51,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
-    let config = RegistryConfig { allowed_hosts: settings.hosts.clone(), ..Default::default() };
-    let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
+    let registry = Registry::open(registry_config(&settings), blocks.clone(), roots.clone(), network.clone()).await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
@@ -66,6 +65,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     let state = crate::control::server::State {
         registry: registry.clone(),
         node: node.clone(),
+        store: store.clone(),
         blocks,
         roots,
         publisher: announcer,
@@ -124,15 +124,32 @@ fn make_data(data: &Path) -> Result<()> {
     made.with_context(|| format!("making the data directory {}", data.display()))
 }
 
-async fn open_store(data: &Path) -> Result<DiskStore> {
-    make_data(data)?;
-    let data = data.to_owned();
-    let options = Options { progress: Some(crate::commands::bar::rebuild()), ..Default::default() };
+async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
+    make_data(&settings.data)?;
+    let data = settings.data.clone();
+    let reserve = settings.reserve.map_or_else(|| cidery_blockstore::usual_reserve(&data), Ok);
+    let options = Options {
+        progress: Some(crate::commands::bar::rebuild()),
+        cache_limit: settings.cache_limit,
+        store_limit: settings.store_limit,
+        reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
+        history: settings.history,
+        ..Default::default()
+    };
     let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
     for note in store.damage() {
         tracing::warn!("{note}");
     }
     Ok(store)
+}
+
+fn registry_config(settings: &ServeSettings) -> RegistryConfig {
+    RegistryConfig {
+        allowed_hosts: settings.hosts.clone(),
+        upload_expiry: settings.upload_expiry,
+        // Here: blob_expiry: settings.blob_expiry,
+        ..Default::default()
+    }
 }
 
 fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {

@@ -1,17 +1,22 @@
 //! Flags over environment over a small TOML file over defaults, turned into usable values in one step.
 
-use crate::cli::{self, Switch};
+use crate::{
+    cli::{self, Switch},
+    units::{Size, Time},
+};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The configuration file. Its keys are the flags' names.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 struct File {
     data: Option<PathBuf>,
     http: Option<SocketAddr>,
@@ -21,6 +26,12 @@ struct File {
     mdns: Option<Switch>,
     dns: Option<SocketAddr>,
     hosts: Vec<String>,
+    cache_limit: Option<Size>,
+    store_limit: Option<Size>,
+    reserve: Option<Size>,
+    history: Option<NonZeroUsize>,
+    upload_expiry: Option<Time>,
+    blob_expiry: Option<Time>,
 }
 
 /// What every command needs, and the file for what only some do.
@@ -53,9 +64,21 @@ pub struct ServeSettings {
     pub dns: Option<SocketAddr>,
     /// Names, besides localhost, under which the registry may be addressed.
     pub hosts: Vec<String>,
+    pub cache_limit: Option<u64>,
+    pub store_limit: Option<u64>,
+    /// `None` for what suits the file system.
+    pub reserve: Option<u64>,
+    pub history: usize,
+    pub upload_expiry: Duration,
+    #[allow(dead_code, reason = "the registry does not take it yet: see serve::registry_config")]
+    pub blob_expiry: Duration,
 }
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+/// The states of a namespace that are kept.
+const DEFAULT_HISTORY: usize = 32;
+/// When an upload, or a blob that no manifest named, is given up.
+const DEFAULT_EXPIRY: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_SWARM: [&str; 2] = ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"];
 const DEFAULT_SWARM_V6: [&str; 2] = ["/ip6/::/tcp/4001", "/ip6/::/udp/4001/quic-v1"];
 
@@ -92,6 +115,12 @@ impl Settings {
             mdns: flags.mdns.or(self.file.mdns).unwrap_or(Switch::On) == Switch::On,
             dns: flags.dns.or(self.file.dns),
             hosts: self.file.hosts,
+            cache_limit: flags.cache_limit.or(self.file.cache_limit).map(|size| size.0),
+            store_limit: flags.store_limit.or(self.file.store_limit).map(|size| size.0),
+            reserve: flags.reserve.or(self.file.reserve).map(|size| size.0),
+            history: flags.history.or(self.file.history).map_or(DEFAULT_HISTORY, NonZeroUsize::get),
+            upload_expiry: flags.upload_expiry.or(self.file.upload_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
+            blob_expiry: flags.blob_expiry.or(self.file.blob_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
         })
     }
 }
@@ -162,6 +191,23 @@ mod tests {
         assert_eq!(serve.http.port(), 5000);
         assert!(serve.swarm.iter().all(|address| address.contains("/4001")));
         assert_eq!(serve.bootstrap, Bootstrap::Default);
+        assert_eq!((serve.cache_limit, serve.store_limit, serve.reserve, serve.history), (None, None, None, 32));
+        assert_eq!((serve.upload_expiry, serve.blob_expiry), (DEFAULT_EXPIRY, DEFAULT_EXPIRY));
+    }
+
+    #[test]
+    fn limits_come_from_the_flag_or_the_file() {
+        let file = "cache-limit = \"50GiB\"\nstore-limit = 1000\nreserve = \"0\"\nhistory = 5\nupload-expiry = \"2h\"\n\
+                    blob-expiry = \"30m\"";
+        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
+        assert_eq!((serve.cache_limit, serve.store_limit, serve.reserve), (Some(50 << 30), Some(1000), Some(0)));
+        assert_eq!((serve.history, serve.upload_expiry.as_secs(), serve.blob_expiry.as_secs()), (5, 7200, 1800));
+        let flags = cli::Serve { cache_limit: Some(Size(7)), history: NonZeroUsize::new(1), ..Default::default() };
+        let serve = settings(file).serve(flags).expect("valid");
+        assert_eq!((serve.cache_limit, serve.store_limit, serve.history), (Some(7), Some(1000), 1));
+        for wrong in ["history = 0", "cache-limit = \"50 gigs\"", "reserve = -1", "blob-expiry = \"soon\""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -48,5 +48,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::{Collected, DiskStore, ScrubOptions, Scrubbed};
+pub use store::{Amount, Collected, DiskStore, DiskUsage, ScrubOptions, Scrubbed};

@@ -1,34 +1,52 @@
 //! Progress for people: a bar on standard error when that is a terminal, nothing otherwise.
 
-use crate::control::types::Progress;
+use crate::control::types::{Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// A bar over bytes whose total may grow.
-pub struct Bar(ProgressBar);
+const BYTES: &str = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+const BLOCKS: &str = "{msg} [{wide_bar}] {human_pos}/{human_len} blocks {eta}";
+
+/// A bar over bytes, or over blocks in stages that count them. Its total may grow.
+pub struct Bar {
+    bar: ProgressBar,
+    stage: Mutex<Option<Stage>>,
+}
 
 impl Bar {
     /// A bar labelled with what is being done.
     pub fn new(what: &str) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let template = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message(what.to_owned());
-        Self(bar)
+        let bar =
+            Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()), stage: Mutex::default() };
+        bar.label(what, BYTES);
+        bar
     }
 
-    /// Shows how far it is.
+    fn label(&self, what: &str, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+        self.bar.set_message(what.to_owned());
+    }
+
+    /// Shows how far it is. Each stage has a bar of its own.
     pub fn show(&self, progress: &Progress) {
-        self.0.set_length(progress.total.max(progress.done));
-        self.0.set_position(progress.done);
+        let mut shown = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != progress.stage
+            && let Some(stage) = &progress.stage
+        {
+            self.bar.reset();
+            self.label(&stage.name, if stage.blocks { BLOCKS } else { BYTES });
+            *shown = Some(stage.clone());
+        }
+        self.bar.set_length(progress.total.max(progress.done));
+        self.bar.set_position(progress.done);
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -37,7 +55,7 @@ pub fn rebuild() -> Arc<dyn Fn(cidery_blockstore::Progress) + Send + Sync> {
     let bar = OnceLock::new();
     Arc::new(move |progress| {
         let bar = bar.get_or_init(|| Bar::new("rebuilding the index"));
-        bar.show(&Progress { done: progress.done, total: progress.total });
+        bar.show(&Progress { done: progress.done, total: progress.total, stage: None });
     })
 }
 

@@ -33,7 +33,7 @@ pub async fn run(node: &mut Client, options: cli::Import) -> Result<()> {
         Some(name) => format!("/import?as={}", percent(name)),
         None => "/import".into(),
     };
-    let show = |progress: Progress| bar.show(&Progress { done: progress.done, total });
+    let show = |progress: Progress| bar.show(&Progress { total, ..progress });
     let result: Result<Vec<Imported>> =
         async { node.upload(&query, receiver).await?.finish(show, |_| Ok(())).await }.await;
     drop(bar);

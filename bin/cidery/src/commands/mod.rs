@@ -1,8 +1,10 @@
 //! The commands that talk to a running node.
 
 pub mod bar;
+mod du;
 mod export;
 mod files;
+mod gc;
 mod images;
 mod import;
 mod publish;
@@ -29,6 +31,8 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Pull(options) => pull::run(&mut node, options).await,
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
+        Command::Gc(Json { json }) => gc::run(&mut node, json).await,
+        Command::Du(Json { json }) => du::run(&mut node, json).await,
     }
 }
 

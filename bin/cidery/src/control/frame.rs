@@ -65,12 +65,14 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::types::Stage;
 
     #[test]
     fn frames_survive_any_cut() {
         let frames = [
             Frame::Data(Bytes::from_static(b"abc")),
-            Frame::Progress(Progress { done: 1, total: 2 }),
+            Frame::Progress(Progress { done: 1, total: 2, stage: None }),
+            Frame::Progress(Progress { done: 1, total: 2, stage: Some(Stage { name: "sweep".into(), blocks: true }) }),
             Frame::Error("why".into()),
             Frame::Done(serde_json::json!({"a": 1})),
         ];

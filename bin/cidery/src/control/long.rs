@@ -28,37 +28,45 @@ use tokio::{
 };
 
 /// Frames on their way: a slow reader slows the work.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 /// Bytes in a data frame.
 const PIECE: usize = 256 << 10;
 /// How often progress is worth a frame.
 const BEAT: Duration = Duration::from_millis(100);
 
 /// The sending end of an answer.
-struct Frames {
+pub(super) struct Frames {
     sender: Sender<Frame>,
     last: Option<Instant>,
 }
 
 impl Frames {
+    pub(super) fn new(sender: Sender<Frame>) -> Self {
+        Self { sender, last: None }
+    }
+
     fn progress(&mut self, done: u64, total: u64) {
+        self.show(Progress { done, total, stage: None });
+    }
+
+    pub(super) fn show(&mut self, progress: Progress) {
         if self.last.is_none_or(|last| last.elapsed() >= BEAT) {
             self.last = Some(Instant::now());
             // A full queue means the reader is behind: it can do without this one.
-            let _ = self.sender.try_send(Frame::Progress(Progress { done, total }));
+            let _ = self.sender.try_send(Frame::Progress(progress));
         }
     }
 }
 
 /// Makes the answer out of what `work` sends; when the client goes, the queue closes.
-fn answer(receiver: mpsc::Receiver<Frame>) -> Response {
+pub(super) fn answer(receiver: mpsc::Receiver<Frame>) -> Response {
     let stream = futures::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|frame| (io::Result::Ok(frame.encode()), receiver))
     });
     Body::from_stream(stream).into_response()
 }
 
-fn closing(result: Result<impl Serialize>) -> Frame {
+pub(super) fn closing(result: Result<impl Serialize>) -> Frame {
     match result.and_then(|value| Ok(serde_json::to_value(value)?)) {
         Ok(value) => Frame::Done(value),
         Err(error) => Frame::Error(one_line(&error)),
@@ -68,7 +76,7 @@ fn closing(result: Result<impl Serialize>) -> Frame {
 pub async fn pull(extract::State(state): extract::State<State>, Json(request): Json<PullRequest>) -> Response {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let mut frames = Frames { sender: sender.clone(), last: None };
+        let mut frames = Frames::new(sender.clone());
         let work = async {
             let pulled = state.registry.pull(&request.name, |p| frames.progress(p.bytes, p.total)).await?;
             let blocks = state.blocks.clone();
@@ -125,7 +133,7 @@ pub async fn export(
         }
     };
     spawn_blocking(move || {
-        let mut frames = Frames { sender: sender.clone(), last: None };
+        let mut frames = Frames::new(sender.clone());
         let mut out = io::BufWriter::with_capacity(PIECE, Pieces { sender: sender.clone() });
         let mut progress = |p: archive::Progress<'_>| frames.progress(p.bytes, p.total.unwrap_or(0));
         let result = work(&mut out, &mut progress);
@@ -173,7 +181,7 @@ pub async fn import(
     let handle = Handle::current();
     let stream = body.into_data_stream().map_err(io::Error::other);
     spawn_blocking(move || {
-        let mut frames = Frames { sender: sender.clone(), last: None };
+        let mut frames = Frames::new(sender.clone());
         let mut input = BodyReader { handle: handle.clone(), stream, rest: Bytes::new() };
         let mut progress = |p: archive::Progress<'_>| frames.progress(p.bytes, p.total.unwrap_or(0));
         let result = archive::import(&handle, &tree, state.blocks, &mut input, as_name, &mut progress)

@@ -8,6 +8,7 @@ pub mod frame;
 mod long;
 pub mod server;
 pub mod types;
+mod upkeep;
 mod zone;
 
 use std::{

@@ -3,7 +3,7 @@
 use super::{
     long,
     types::{Image, NamespaceStatus, PublishRequest, Published, Status, UnpublishRequest},
-    zone,
+    upkeep, zone,
 };
 use crate::{line::one_line, publisher::Publisher};
 use anyhow::{Context, Result};
@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use cidery_blockstore::DiskStore;
 use cidery_core::{Blockstore, Namespace, PublishMode, RootStore};
 use cidery_node::Node;
 use cidery_registry::Registry;
@@ -28,6 +29,7 @@ const LISTED: usize = 20;
 pub struct State {
     pub registry: Registry,
     pub node: Node,
+    pub store: DiskStore,
     pub blocks: Arc<dyn Blockstore>,
     pub roots: Arc<dyn RootStore>,
     pub publisher: Arc<Publisher>,
@@ -60,6 +62,8 @@ impl Control {
             .route("/pull", post(long::pull))
             .route("/export", post(long::export))
             .route("/import", post(long::import))
+            .route("/gc", post(upkeep::collect))
+            .route("/du", post(upkeep::usage))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())
             .with_state(state);

@@ -104,10 +104,76 @@ pub struct Imported {
     pub platform: Option<String>,
 }
 
+/// `cidery gc --json`. Bytes are those of blocks; what they take on the disk is a little more.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Collected {
+    /// What was removed, from the cache too.
+    pub freed_blocks: u64,
+    pub freed_bytes: u64,
+    /// Pack files that were removed.
+    pub packs_removed: u64,
+    /// What this node's own images, past and present, and open uploads need.
+    pub live_blocks: u64,
+    pub live_bytes: u64,
+    /// What came from peers and nothing of this node's own needs.
+    pub cached_blocks: u64,
+    pub cached_bytes: u64,
+    pub seconds: f64,
+}
+
+/// `cidery du --json`. Bytes are those of blocks, but for packs, journal and index: those are what
+/// they take on the disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// What a collection keeps: what this node's own images, past and present, and open uploads need.
+    pub live_blocks: u64,
+    pub live_bytes: u64,
+    /// Each namespace's images now. What several need counts for each.
+    pub namespaces: Vec<NamespaceUsage>,
+    /// Earlier states that are kept, and what nothing but they need.
+    pub history_roots: u64,
+    pub history_blocks: u64,
+    pub history_bytes: u64,
+    /// Open uploads that would survive a restart, and what they have so far.
+    pub uploads: u64,
+    pub uploads_blocks: u64,
+    pub uploads_bytes: u64,
+    /// What came from peers and nothing of this node's own needs.
+    pub cached_blocks: u64,
+    pub cached_bytes: u64,
+    /// What the next collection gives back.
+    pub dead_blocks: u64,
+    pub dead_bytes: u64,
+    /// Pack files: where blocks are.
+    pub packs: u64,
+    pub packs_bytes: u64,
+    pub journal_bytes: u64,
+    pub index_bytes: u64,
+}
+
+/// One namespace in [`Usage`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NamespaceUsage {
+    pub name: String,
+    pub root: String,
+    pub blocks: u64,
+    pub bytes: u64,
+}
+
 /// How far long work is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
     /// Grows while more becomes known; 0 while nothing is.
     pub total: u64,
+    /// What work of several stages is busy with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+}
+
+/// A stage of long work, and whether it counts blocks or bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    pub name: String,
+    pub blocks: bool,
 }

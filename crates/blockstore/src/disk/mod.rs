@@ -8,6 +8,7 @@ pub(crate) mod faulty;
 mod real;
 mod sys;
 
+pub use real::usual_reserve;
 pub(crate) use real::{RealDisk, create_private_dir};
 pub(crate) use sys::{give_way, try_lock, unlock};
 

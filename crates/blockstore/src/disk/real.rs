@@ -19,6 +19,11 @@ pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Bytes to keep free where nobody says how many: 1 GiB, or 5 % of the file system where that is less.
+pub fn usual_reserve(data: &Path) -> io::Result<u64> {
+    Ok((sys::room(data)?.total / 20).min(1 << 30))
+}
+
 impl Disk for RealDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(self.0.join(name))?)))
@@ -52,7 +57,7 @@ impl Disk for RealDisk {
     }
 
     fn free(&self) -> io::Result<u64> {
-        sys::free(&self.0)
+        Ok(sys::room(&self.0)?.free)
     }
 }
 

@@ -69,13 +69,25 @@ pub(crate) fn unlock(file: &File) {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
 }
 
-/// Bytes that an ordinary user can still write where `path` is.
-pub(super) fn free(path: &Path) -> io::Result<u64> {
+/// The room of the file system that `path` is on, in bytes.
+pub(super) struct Room {
+    pub(super) total: u64,
+    /// What an ordinary user can still write.
+    pub(super) free: u64,
+}
+
+/// Asks the file system that `path` is on.
+pub(super) fn room(path: &Path) -> io::Result<Room> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: an all-zero statvfs is valid, and the path ends with a zero byte.
     let (result, stat) = unsafe {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &mut stat), stat)
     };
-    if result == 0 { Ok(stat.f_bavail.saturating_mul(stat.f_frsize)) } else { Err(io::Error::last_os_error()) }
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    if result == 0 {
+        Ok(Room { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -9,7 +9,7 @@ pub(crate) use record::{
     verify,
 };
 pub(crate) use scan::{Found, Scan};
-pub(crate) use set::{Packs, Writeback, file_name, id_of, write_back};
+pub(crate) use set::{DIRECTORY, Packs, Writeback, file_name, id_of, write_back};
 
 use crate::disk::DiskFile;
 use cidery_core::{Block, Origin};

@@ -105,7 +105,7 @@ impl Inner {
             Some(_) => return Ok(()),
             None => {
                 self.check_backlog()?;
-                self.check_space(origin)?;
+                self.check_space(block, origin)?;
                 append(&NewRecord { kind: Kind::Block, origin, block }, &|place| claim.publish(place))?;
                 self.blocks.fetch_add(1, Relaxed);
                 self.bytes.fetch_add(block.data().len() as u64, Relaxed);

@@ -22,7 +22,7 @@ const MOST_BLOCKS: usize = 256 << 10;
 /// How long to wait before a failed index is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Reopening an index needs room; with less than this a failed one is left alone, since it may still be read.
-const ROOM: u64 = 16 << 20;
+pub(super) const ROOM: u64 = 16 << 20;
 
 /// The index in use.
 pub(super) struct IndexSlot {

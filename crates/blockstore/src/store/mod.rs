@@ -12,12 +12,14 @@ mod round;
 mod scrub;
 mod shorten;
 mod telling;
+mod usage;
 mod uses;
 mod withdrawn;
 mod writer;
 
 pub use gc::Collected;
 pub use scrub::{ScrubOptions, Scrubbed};
+pub use usage::{Amount, DiskUsage};
 
 use crate::{
     buffers::Buffers,

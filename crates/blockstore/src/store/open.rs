@@ -2,7 +2,7 @@
 
 use super::{
     Inner, Parts, Uses,
-    checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot},
+    checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot, ROOM as INDEX_ROOM},
 };
 use crate::{
     disk::{Disk, DiskFile},
@@ -48,7 +48,7 @@ impl Inner {
         let found = find_packs(&*disk, &names, &state, &mut notes)?;
         let known = state.packs.keys().chain(&state.removed).max();
         let next_id = known.map_or(0, |last| *last).max(last_id) + 1;
-        let opened = open_index(&*home, id, &found, &state, &options, &mut notes)?;
+        let opened = open_index((&*home, &*disk), id, &found, &state, &options, &mut notes)?;
         let (recent, packs) = catch_up(&opened, found, &state, &mut notes)?;
         let (blocks, bytes) = (opened.blocks + recent.blocks, opened.bytes + recent.bytes);
         let published = state.spaces.values().any(|space| space.publication.is_some());
@@ -205,7 +205,7 @@ struct OpenedIndex {
 
 /// Opens the index, or makes it anew if it does not open or does not fit.
 fn open_index(
-    home: &dyn IndexHome,
+    (home, disk): (&dyn IndexHome, &dyn Disk),
     id: u64,
     found: &BTreeMap<u64, FoundPack>,
     state: &State,
@@ -231,6 +231,10 @@ fn open_index(
     let (index, survey) = match checked() {
         Ok(opened) => opened,
         Err(error) => {
+            // What is there may be sound, and only not to be opened without room: it is not removed for nothing.
+            if disk.free().is_ok_and(|free| free < INDEX_ROOM) {
+                return Err(StoreError::Full { what: "the index: make some on the disk, and start again" }.into());
+            }
             notes.push(format!("the index was made anew from the packs: {error}"));
             let fresh = || {
                 home.wipe()?;

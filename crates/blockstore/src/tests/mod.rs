@@ -10,3 +10,4 @@ mod player;
 mod rig;
 mod scrub;
 mod shorten;
+mod usage;

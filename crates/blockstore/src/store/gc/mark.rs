@@ -9,7 +9,7 @@ use cidery_core::{Cid, Multihash, StoreError, dag};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Marks under way, and complete after [`Marking::walk_all`] but for what comes meanwhile.
-pub(super) struct Marking<'a> {
+pub(in crate::store) struct Marking<'a> {
     inner: &'a Inner,
     keys: Keys,
     reached: Fingerprints,
@@ -19,12 +19,19 @@ pub(super) struct Marking<'a> {
 }
 
 impl<'a> Marking<'a> {
-    pub(super) fn new(inner: &'a Inner) -> Self {
+    pub(in crate::store) fn new(inner: &'a Inner) -> Self {
         Self { inner, keys: Keys::default(), reached: Fingerprints::default(), seen: None, nodes: 0 }
     }
 
+    /// What these roots reach, and nothing else.
+    pub(in crate::store) fn below(inner: &'a Inner, roots: Vec<Cid>) -> Result<Self, StoreError> {
+        let mut marking = Self::new(inner);
+        marking.walk(View::Current, roots, &mut Telling::new(&|_| {}, Stage::Mark, 0))?;
+        Ok(marking)
+    }
+
     /// Walks from all roots.
-    pub(super) fn walk_all(&mut self, tell: Tell<'_>) -> Result<(), StoreError> {
+    pub(in crate::store) fn walk_all(&mut self, tell: Tell<'_>) -> Result<(), StoreError> {
         let mut telling = Telling::new(tell, Stage::Mark, self.inner.blocks.load(Relaxed));
         telling.at(0);
         self.catch_up(&mut telling)
@@ -36,7 +43,7 @@ impl<'a> Marking<'a> {
     }
 
     /// Whether something reaches a block.
-    pub(super) fn reaches(&self, hash: &Multihash) -> bool {
+    pub(in crate::store) fn reaches(&self, hash: &Multihash) -> bool {
         self.reached.contains(&self.keys.block(hash))
     }
 

@@ -22,7 +22,9 @@ mod rotten;
 mod sweep;
 
 pub(super) use auto::Collector;
+pub(super) use mark::Marking;
 pub(super) use rotten::Rotten;
+pub(super) use sweep::Lot;
 
 use super::{
     DiskStore, Inner, politely,
@@ -30,7 +32,6 @@ use super::{
 };
 use crate::options::Progress;
 use cidery_core::StoreError;
-use mark::Marking;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -59,7 +60,7 @@ pub struct Collected {
 
 /// What the sweep learns of a pack.
 #[derive(Debug, Clone, Copy, Default)]
-struct PackUse {
+pub(super) struct PackUse {
     /// Only records before this offset are looked at.
     watermark: u64,
     /// Bytes of the records, below it, that stay.
@@ -67,7 +68,7 @@ struct PackUse {
 }
 
 /// By pack.
-type Usage = BTreeMap<u64, PackUse>;
+pub(super) type Usage = BTreeMap<u64, PackUse>;
 
 impl DiskStore {
     /// Collects now. `progress` hears how far it is, from another thread.
@@ -122,7 +123,7 @@ impl Inner {
     }
 
     /// Brings the index up to date: what is in it now is what the collection looks at.
-    fn watermarks(&self) -> Result<Usage, StoreError> {
+    pub(super) fn watermarks(&self) -> Result<Usage, StoreError> {
         // Taken before the checkpoint, so that every record below is in the index after it.
         let before: Usage = {
             let packs = self.packs.all();

@@ -11,7 +11,7 @@ const PAGE: usize = 16 << 10;
 const PUNCHED: u32 = 64 << 10;
 
 /// What becomes of a block.
-enum Lot {
+pub(in crate::store) enum Lot {
     Live,
     Cached,
     Dead,
@@ -57,7 +57,13 @@ impl Inner {
         })
     }
 
-    fn lot(&self, marking: &Marking<'_>, usage: &Usage, hash: &Multihash, place: &Location) -> Lot {
+    pub(in crate::store) fn lot(
+        &self,
+        marking: &Marking<'_>,
+        usage: &Usage,
+        hash: &Multihash,
+        place: &Location,
+    ) -> Lot {
         // Written since the marking began.
         if usage.get(&place.pack).is_none_or(|pack| place.offset >= pack.watermark) || marking.reaches(hash) {
             return Lot::Live;

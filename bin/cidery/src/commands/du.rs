@@ -1,0 +1,33 @@
+//! `cidery du`.
+
+use super::{
+    bar::{Bar, bytes},
+    print_json,
+};
+use crate::control::{client::Client, types::Usage};
+use anyhow::Result;
+
+pub async fn run(node: &mut Client, json: bool) -> Result<()> {
+    let bar = Bar::new("counting");
+    let frames = node.frames("/du", &()).await?;
+    let usage: Usage = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
+    drop(bar);
+    if json {
+        return print_json(&usage);
+    }
+    let amount = |blocks: u64, sum: u64| format!("{} in {blocks} blocks", bytes(sum));
+    println!("live       {}", amount(usage.live_blocks, usage.live_bytes));
+    for namespace in &usage.namespaces {
+        println!("  {}  {}", namespace.name, amount(namespace.blocks, namespace.bytes));
+    }
+    let history = amount(usage.history_blocks, usage.history_bytes);
+    println!("  history  {history}  (only in {} earlier states)", usage.history_roots);
+    println!("  uploads  {}  ({} open)", amount(usage.uploads_blocks, usage.uploads_bytes), usage.uploads);
+    println!("cached     {}", amount(usage.cached_blocks, usage.cached_bytes));
+    let hint = if usage.dead_bytes > 0 { "  (`cidery gc` gives it back)" } else { "" };
+    println!("dead       {}{hint}", amount(usage.dead_blocks, usage.dead_bytes));
+    println!("packs      {} on the disk, {} files", bytes(usage.packs_bytes), usage.packs);
+    println!("journal    {}", bytes(usage.journal_bytes));
+    println!("index      {}", bytes(usage.index_bytes));
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! `cidery gc`.
+
+use super::{
+    bar::{Bar, bytes},
+    print_json,
+};
+use crate::control::{client::Client, types::Collected};
+use anyhow::Result;
+use std::time::Duration;
+
+pub async fn run(node: &mut Client, json: bool) -> Result<()> {
+    let bar = Bar::new("collecting");
+    let frames = node.frames("/gc", &()).await?;
+    let done: Collected = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
+    drop(bar);
+    if json {
+        return print_json(&done);
+    }
+    let packs = if done.packs_removed > 0 { format!(", {} packs removed", done.packs_removed) } else { String::new() };
+    println!("freed      {} in {} blocks{packs}", bytes(done.freed_bytes), done.freed_blocks);
+    println!("live       {} in {} blocks", bytes(done.live_bytes), done.live_blocks);
+    println!("cached     {} in {} blocks", bytes(done.cached_bytes), done.cached_blocks);
+    println!("took       {}", humantime::format_duration(Duration::from_millis((done.seconds * 1000.0) as u64)));
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Looking after the store. Once begun this goes on when the client is gone.
+
+use super::{
+    long::{Frames, QUEUE, answer, closing},
+    server::State,
+    types::{Collected, NamespaceUsage, Progress, Stage, Usage},
+};
+use anyhow::Result;
+use axum::{extract, response::Response};
+use cidery_blockstore::{Collected as StoreCollected, DiskUsage, Progress as StoreProgress, Stage as StoreStage};
+use cidery_core::StoreError;
+use serde::Serialize;
+use std::sync::Mutex;
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+/// Who hears how far the store is.
+type Tell<'a> = &'a (dyn Fn(StoreProgress) + Sync);
+
+pub async fn collect(extract::State(state): extract::State<State>) -> Response {
+    begin(move |tell| {
+        let done = state.store.collect(tell);
+        let done = done.map_err(|error| explain(error, "nothing was removed, since what is damaged may need it"))?;
+        Ok(collected(done))
+    })
+}
+
+fn collected(done: StoreCollected) -> Collected {
+    Collected {
+        freed_blocks: done.freed_blocks,
+        freed_bytes: done.freed_bytes,
+        packs_removed: done.packs_removed,
+        live_blocks: done.live_blocks,
+        live_bytes: done.live_bytes,
+        cached_blocks: done.cached_blocks,
+        cached_bytes: done.cached_bytes,
+        seconds: done.took.as_secs_f64(),
+    }
+}
+
+pub async fn usage(extract::State(state): extract::State<State>) -> Response {
+    begin(move |tell| {
+        let found = state.store.usage(tell);
+        Ok(used(found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?))
+    })
+}
+
+/// Says what damage means for the work it stopped.
+fn explain(error: StoreError, consequence: &'static str) -> anyhow::Error {
+    let is_damage = matches!(error, StoreError::Corrupt { .. });
+    let error = anyhow::Error::from(error);
+    if is_damage { error.context(consequence) } else { error }
+}
+
+fn used(found: DiskUsage) -> Usage {
+    let namespaces = found.namespaces.into_iter().map(|(name, root, amount)| NamespaceUsage {
+        name: name.to_string(),
+        root: root.to_string(),
+        blocks: amount.blocks,
+        bytes: amount.bytes,
+    });
+    Usage {
+        live_blocks: found.live.blocks,
+        live_bytes: found.live.bytes,
+        namespaces: namespaces.collect(),
+        history_roots: found.history_roots,
+        history_blocks: found.history.blocks,
+        history_bytes: found.history.bytes,
+        uploads: found.open_uploads,
+        uploads_blocks: found.uploads.blocks,
+        uploads_bytes: found.uploads.bytes,
+        cached_blocks: found.cached.blocks,
+        cached_bytes: found.cached.bytes,
+        dead_blocks: found.dead.blocks,
+        dead_bytes: found.dead.bytes,
+        packs: found.packs,
+        packs_bytes: found.packs_bytes,
+        journal_bytes: found.journal_bytes,
+        index_bytes: found.index_bytes,
+    }
+}
+
+/// Does work on a blocking thread, and answers with its progress and what came of it.
+fn begin<T: Serialize>(work: impl FnOnce(Tell<'_>) -> Result<T> + Send + 'static) -> Response {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    spawn_blocking(move || {
+        let frames = Mutex::new(Frames::new(sender.clone()));
+        let tell = |progress: StoreProgress| {
+            // A poisoned lock means a panic on the way, which ends the work anyway.
+            if let Ok(mut frames) = frames.lock() {
+                frames.show(Progress {
+                    done: progress.done,
+                    total: progress.total,
+                    stage: Some(stage(progress.stage)),
+                });
+            }
+        };
+        // If the client is gone, nobody is left to tell.
+        let _ = sender.blocking_send(closing(work(&tell)));
+    });
+    answer(receiver)
+}
+
+fn stage(stage: StoreStage) -> Stage {
+    let (name, blocks) = match stage {
+        StoreStage::RebuildIndex => ("rebuilding the index", false),
+        StoreStage::Mark => ("finding what is needed", true),
+        StoreStage::Sweep => ("going through the index", true),
+        StoreStage::Evict => ("shrinking the cache", false),
+        StoreStage::Compact => ("compacting", false),
+        StoreStage::Scrub => ("checking", false),
+    };
+    Stage { name: name.into(), blocks }
+}
