@@ -68,12 +68,21 @@ Examples:
     Import(Import),
     /// Give back the space of what nothing needs any more
     #[command(after_help = "\
-Example:
+Examples:
   cidery gc
+  cidery gc --all             also blobs that no manifest names, however new: not while somebody pushes
 
 The node does this by itself too, a while after something was deleted. What is pushed or pulled meanwhile is \
 safe. Interrupting the command leaves the node at it.")]
-    Gc(Json),
+    Gc(Gc),
+    /// Delete one blob or manifest everywhere, for good
+    #[command(after_help = "\
+Example:
+  cidery purge sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+
+It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk. Images that \
+need it can't be pulled whole any more. What others have fetched stays with them.")]
+    Purge(Purge),
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
@@ -141,6 +150,25 @@ pub enum Switch {
 
 #[derive(Debug, Args)]
 pub struct Json {
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Also blobs that no manifest names and that are younger than --blob-expiry: a push under way may need them
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// What to delete, e.g. sha256:9f86d081…
+    pub digest: String,
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
@@ -230,7 +258,8 @@ mod tests {
             "cidery pull example.com/app:1 --data d",
             "cidery export hello:1 out --format docker --data d",
             "cidery import layout --as hello:1 --data d",
-            "cidery gc --data d --json",
+            "cidery gc --all --data d --json",
+            "cidery purge sha256:0 --data d --json",
             "cidery du --data d --json",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -69,6 +69,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         blocks,
         roots,
         publisher: announcer,
+        blob_expiry: settings.blob_expiry,
     };
     let control = tokio::spawn(control.serve(state, stopped(stopping.clone())));
     let serving = registry.serve(listener, stopped(stopping));
@@ -147,7 +148,7 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
     RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
-        // Here: blob_expiry: settings.blob_expiry,
+        blob_expiry: settings.blob_expiry,
         ..Default::default()
     }
 }

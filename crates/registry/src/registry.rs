@@ -16,12 +16,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::task::spawn_blocking;
 
 /// How often expired and idle uploads, and idle sessions, are looked for, at least.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// All repositories are looked through for blobs that no manifest names this long after a start …
+const FIRST_WHOLE: Duration = Duration::from_secs(600);
+/// … and then this often; those that lose a manifest at once.
+const WHOLE: Duration = Duration::from_secs(24 * 3600);
 
 /// A registry over a store and a network. Clones share it; the last one to go ends its housekeeping.
 #[derive(Clone)]
@@ -180,12 +185,17 @@ impl Inner {
 
 /// Ends when the registry is gone.
 async fn housekeeping(registry: Weak<Inner>, period: Duration) {
+    let mut next_whole = Instant::now() + FIRST_WHOLE;
     loop {
         tokio::time::sleep(period).await;
         let Some(registry) = registry.upgrade() else { return };
         registry.uploads.expire();
         registry.uploads.save_idle().await;
-        registry.tidy(false, registry.config.blob_expiry).await;
+        let whole = Instant::now() >= next_whole;
+        if whole {
+            next_whole = Instant::now() + WHOLE;
+        }
+        registry.tidy(whole, registry.config.blob_expiry).await;
         registry.foreign.expire();
     }
 }

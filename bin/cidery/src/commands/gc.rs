@@ -4,13 +4,19 @@ use super::{
     bar::{Bar, bytes},
     print_json,
 };
-use crate::control::{client::Client, types::Collected};
+use crate::{
+    cli,
+    control::{
+        client::Client,
+        types::{CollectRequest, Collected},
+    },
+};
 use anyhow::Result;
 use std::time::Duration;
 
-pub async fn run(node: &mut Client, json: bool) -> Result<()> {
+pub async fn run(node: &mut Client, cli::Gc { all, json }: cli::Gc) -> Result<()> {
     let bar = Bar::new("collecting");
-    let frames = node.frames("/gc", &()).await?;
+    let frames = node.frames("/gc", &CollectRequest { all }).await?;
     let done: Collected = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
     drop(bar);
     if json {

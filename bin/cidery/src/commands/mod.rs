@@ -9,6 +9,7 @@ mod images;
 mod import;
 mod publish;
 mod pull;
+mod purge;
 mod status;
 
 use crate::{
@@ -31,7 +32,8 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Pull(options) => pull::run(&mut node, options).await,
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
-        Command::Gc(Json { json }) => gc::run(&mut node, json).await,
+        Command::Gc(options) => gc::run(&mut node, options).await,
+        Command::Purge(options) => purge::run(&mut node, options).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
     }
 }

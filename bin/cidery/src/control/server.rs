@@ -18,7 +18,7 @@ use cidery_blockstore::DiskStore;
 use cidery_core::{Blockstore, Namespace, PublishMode, RootStore};
 use cidery_node::Node;
 use cidery_registry::Registry;
-use std::{fs, future::Future, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, future::Future, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 use tokio::{net::UnixListener, task::spawn_blocking};
 
 /// The most names a publication lists; the rest is pulled by the same pattern.
@@ -33,6 +33,8 @@ pub struct State {
     pub blocks: Arc<dyn Blockstore>,
     pub roots: Arc<dyn RootStore>,
     pub publisher: Arc<Publisher>,
+    /// When a blob that no manifest names goes.
+    pub blob_expiry: Duration,
 }
 
 /// The socket, bound and not yet served.
@@ -63,6 +65,7 @@ impl Control {
             .route("/export", post(long::export))
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
+            .route("/purge", post(upkeep::purge))
             .route("/du", post(upkeep::usage))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())

@@ -104,6 +104,38 @@ pub struct Imported {
     pub platform: Option<String>,
 }
 
+/// Asks for a collection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CollectRequest {
+    /// Blobs that no manifest names go too, however new they are.
+    pub all: bool,
+}
+
+/// Asks for a digest to be deleted everywhere.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PurgeRequest {
+    pub digest: String,
+}
+
+/// `cidery purge --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Purged {
+    /// Where it was.
+    pub places: Vec<PurgedPlace>,
+    /// What was removed from the disk with it.
+    pub freed_blocks: u64,
+    pub freed_bytes: u64,
+}
+
+/// One repository in [`Purged`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PurgedPlace {
+    pub namespace: String,
+    pub repository: String,
+    /// It was a manifest there, and not only a blob.
+    pub manifest: bool,
+}
+
 /// `cidery gc --json`. Bytes are those of blocks; what they take on the disk is a little more.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Collected {

@@ -2,26 +2,49 @@
 
 use super::{
     long::{Frames, QUEUE, answer, closing},
-    server::State,
-    types::{Collected, NamespaceUsage, Progress, Stage, Usage},
+    server::{Failure, State},
+    types::{CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged, PurgedPlace, Stage, Usage},
 };
-use anyhow::Result;
-use axum::{extract, response::Response};
+use anyhow::{Context, Result};
+use axum::{Json, extract, response::Response};
 use cidery_blockstore::{Collected as StoreCollected, DiskUsage, Progress as StoreProgress, Stage as StoreStage};
-use cidery_core::StoreError;
+use cidery_core::{Digest, StoreError};
 use serde::Serialize;
-use std::sync::Mutex;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use std::{sync::Mutex, time::Duration};
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 /// Who hears how far the store is.
 type Tell<'a> = &'a (dyn Fn(StoreProgress) + Sync);
 
-pub async fn collect(extract::State(state): extract::State<State>) -> Response {
+pub async fn collect(extract::State(state): extract::State<State>, Json(request): Json<CollectRequest>) -> Response {
+    let age = if request.all { Duration::ZERO } else { state.blob_expiry };
+    let handle = Handle::current();
     begin(move |tell| {
+        handle.block_on(state.registry.tidy(age));
         let done = state.store.collect(tell);
         let done = done.map_err(|error| explain(error, "nothing was removed, since what is damaged may need it"))?;
         Ok(collected(done))
     })
+}
+
+pub async fn purge(
+    extract::State(state): extract::State<State>,
+    Json(request): Json<PurgeRequest>,
+) -> Result<Response, Failure> {
+    let digest: Digest = request.digest.parse().context("a digest is sha256: and 64 hex digits")?;
+    let handle = Handle::current();
+    Ok(begin(move |tell| {
+        let places = handle.block_on(state.registry.purge(&digest))?;
+        let done = state.store.collect(tell);
+        let done = done.map_err(|error| explain(error, "it is deleted; its bytes are still on the disk"))?;
+        let place = |place: cidery_registry::Purged| PurgedPlace {
+            namespace: place.namespace.to_string(),
+            repository: place.repository.to_string(),
+            manifest: place.manifest,
+        };
+        let places = places.into_iter().map(place).collect();
+        Ok(Purged { places, freed_blocks: done.freed_blocks, freed_bytes: done.freed_bytes })
+    }))
 }
 
 fn collected(done: StoreCollected) -> Collected {

@@ -1,0 +1,33 @@
+//! `cidery purge`.
+
+use super::{
+    bar::{Bar, bytes},
+    print_json,
+};
+use crate::{
+    cli,
+    control::{
+        client::Client,
+        types::{PurgeRequest, Purged},
+    },
+};
+use anyhow::{Result, bail};
+
+pub async fn run(node: &mut Client, cli::Purge { digest, json }: cli::Purge) -> Result<()> {
+    let bar = Bar::new("purging");
+    let frames = node.frames("/purge", &PurgeRequest { digest: digest.clone() }).await?;
+    let done: Purged = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
+    drop(bar);
+    if json {
+        return print_json(&done);
+    }
+    if done.places.is_empty() && done.freed_bytes == 0 {
+        bail!("{digest} is nowhere on this node");
+    }
+    for place in &done.places {
+        let kind = if place.manifest { "manifest" } else { "blob" };
+        println!("{kind:10} {}/{}", place.namespace, place.repository);
+    }
+    println!("freed      {} in {} blocks", bytes(done.freed_bytes), done.freed_blocks);
+    Ok(())
+}
