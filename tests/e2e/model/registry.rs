@@ -8,10 +8,21 @@ pub type Digest = String;
 /// One repository.
 #[derive(Clone, Default)]
 pub struct Repository {
-    /// Its blobs, and whether each is part of the namespace's root: it is from the next manifest on.
-    pub blobs: BTreeMap<Digest, bool>,
+    pub blobs: BTreeMap<Digest, Part>,
     pub manifests: BTreeSet<Digest>,
     pub tags: BTreeMap<String, Digest>,
+    /// What may be there or not.
+    pub unsure: BTreeSet<Digest>,
+}
+
+/// Whether a blob is part of the namespace's root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Not before a manifest names it.
+    Link,
+    Root,
+    /// It was, and lost its last manifest: it will be taken out.
+    Either,
 }
 
 /// A manifest that may be pushed, and what must be in the repository then.
@@ -73,6 +84,7 @@ pub enum Step {
         once: bool,
     },
     Unpublish,
+    Collect,
     Restart,
 }
 
@@ -127,14 +139,25 @@ impl Registry {
                 }
                 repository.manifests.insert(digest.clone());
                 repository.tags.extend(tag.iter().map(|tag| (tag.clone(), digest.clone())));
-                repository.blobs.values_mut().for_each(|in_root| *in_root = true);
+                for named in manifest.blobs.iter().chain(&manifest.manifests) {
+                    repository.blobs.entry(named.clone()).and_modify(|part| *part = Part::Root);
+                }
                 201
             }
             Step::DeleteTag { repository, tag } => deleted(self.at(repository).tags.remove(tag).is_some()),
             Step::DeleteManifest { repository, digest } => {
-                let repository = self.at(repository);
+                let known = &self.known;
+                let repository = self.repositories.get_mut(repository).unwrap();
                 repository.tags.retain(|_, tagged| tagged != digest);
-                deleted(repository.manifests.remove(digest))
+                let there = repository.manifests.remove(digest);
+                let named = |manifest: &Digest| known[manifest].blobs.iter().chain(&known[manifest].manifests);
+                let still: BTreeSet<&Digest> = repository.manifests.iter().flat_map(named).collect();
+                for (blob, part) in &mut repository.blobs {
+                    if *part == Part::Root && !still.contains(blob) {
+                        *part = Part::Either;
+                    }
+                }
+                deleted(there)
             }
             Step::DeleteBlob { repository, digest } => deleted(self.at(repository).blobs.remove(digest).is_some()),
             Step::Publish { once } => {
@@ -146,15 +169,53 @@ impl Registry {
                 self.publication = Publication::Private;
                 200
             }
+            Step::Collect => {
+                for part in self.repositories.values_mut().flat_map(|repository| repository.blobs.values_mut()) {
+                    if *part == Part::Either {
+                        *part = Part::Link;
+                    }
+                }
+                200
+            }
             Step::Restart => 200,
         }
     }
 
-    /// What a root of this moment shows: no blob that came after the last manifest.
+    /// What a root of this moment shows: the blobs that its manifests name.
     pub fn in_root(&self) -> BTreeMap<String, Repository> {
         let mut repositories = self.repositories.clone();
-        repositories.values_mut().for_each(|repository| repository.blobs.retain(|_, in_root| *in_root));
+        for repository in repositories.values_mut() {
+            let either = repository.blobs.iter().filter(|(_, part)| **part == Part::Either);
+            repository.unsure.extend(either.map(|(blob, _)| blob.clone()));
+            repository.blobs.retain(|_, part| *part != Part::Link);
+        }
         repositories
+    }
+
+    /// What is left of what an earlier root showed: nothing that was deleted from all repositories since.
+    pub fn left_of(&self, view: &BTreeMap<String, Repository>) -> BTreeMap<String, Repository> {
+        let mut view = view.clone();
+        let (mut here, mut perhaps) = (BTreeSet::new(), BTreeSet::new());
+        for repository in self.repositories.values() {
+            here.extend(&repository.manifests);
+            for (blob, part) in &repository.blobs {
+                if *part == Part::Root { &mut here } else { &mut perhaps }.insert(blob);
+            }
+        }
+        for repository in view.values_mut() {
+            let lost = |digest: &&Digest| !here.contains(digest);
+            let (unsure, gone): (BTreeSet<Digest>, BTreeSet<Digest>) = repository
+                .blobs
+                .keys()
+                .chain(&repository.manifests)
+                .filter(lost)
+                .cloned()
+                .partition(|digest| perhaps.contains(digest) || repository.unsure.contains(digest));
+            repository.unsure.extend(unsure);
+            repository.blobs.retain(|blob, _| !gone.contains(blob));
+            repository.manifests.retain(|manifest| !gone.contains(manifest));
+        }
+        view
     }
 
     /// The root that is public, if the namespace's is `root`.
@@ -173,7 +234,7 @@ impl Registry {
 
 impl Repository {
     fn link(&mut self, digest: &str) -> u16 {
-        self.blobs.entry(digest.to_owned()).or_insert(false);
+        self.blobs.entry(digest.to_owned()).or_insert(Part::Link);
         201
     }
 }

@@ -70,7 +70,8 @@ pub fn choose(model: &mut Registry, contents: &mut BTreeMap<Digest, Vec<u8>>, ra
         }
         85..90 => Step::Publish { once: false },
         90..93 => Step::Publish { once: true },
-        93..96 => Step::Unpublish,
+        93..95 => Step::Unpublish,
+        95..97 => Step::Collect,
         _ => Step::Restart,
     }
 }
@@ -167,6 +168,7 @@ pub fn take(node: &mut Node, step: &Step, model: &Registry, contents: &BTreeMap<
         Step::Publish { once: true } => command(node, &["publish", "--once"]),
         Step::Publish { once: false } => command(node, &["publish"]),
         Step::Unpublish => command(node, &["unpublish"]),
+        Step::Collect => command(node, &["gc"]),
         Step::Restart => {
             node.daemon().stop();
             node.restart();
