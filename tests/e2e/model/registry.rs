@@ -192,28 +192,19 @@ impl Registry {
         repositories
     }
 
-    /// What is left of what an earlier root showed: nothing that was deleted from all repositories since.
+    /// What is left of what an earlier root showed. Whatever was deleted from all repositories since is not
+    /// served any more, but who fetched it before has it still.
     pub fn left_of(&self, view: &BTreeMap<String, Repository>) -> BTreeMap<String, Repository> {
         let mut view = view.clone();
-        let (mut here, mut perhaps) = (BTreeSet::new(), BTreeSet::new());
+        let mut here = BTreeSet::new();
         for repository in self.repositories.values() {
             here.extend(&repository.manifests);
-            for (blob, part) in &repository.blobs {
-                if *part == Part::Root { &mut here } else { &mut perhaps }.insert(blob);
-            }
+            here.extend(repository.blobs.iter().filter(|(_, part)| **part == Part::Root).map(|(blob, _)| blob));
         }
         for repository in view.values_mut() {
-            let lost = |digest: &&Digest| !here.contains(digest);
-            let (unsure, gone): (BTreeSet<Digest>, BTreeSet<Digest>) = repository
-                .blobs
-                .keys()
-                .chain(&repository.manifests)
-                .filter(lost)
-                .cloned()
-                .partition(|digest| perhaps.contains(digest) || repository.unsure.contains(digest));
-            repository.unsure.extend(unsure);
-            repository.blobs.retain(|blob, _| !gone.contains(blob));
-            repository.manifests.retain(|manifest| !gone.contains(manifest));
+            let known = repository.blobs.keys().chain(&repository.manifests);
+            let lost: Vec<Digest> = known.filter(|digest| !here.contains(digest)).cloned().collect();
+            repository.unsure.extend(lost);
         }
         view
     }
