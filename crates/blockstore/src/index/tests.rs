@@ -28,7 +28,7 @@ fn sha(n: u32) -> Multihash {
 }
 
 fn place(n: u64) -> Location {
-    let origin = if n % 3 == 0 { Origin::Peer } else { Origin::Pushed };
+    let origin = if n.is_multiple_of(3) { Origin::Peer } else { Origin::Pushed };
     Location { pack: 1 + n % 5, offset: 32 + 300 * n, head: 56 + (n % 2) as u16, len: n as u32 % 70_000, origin }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 /// An upload's state between requests.
 pub enum Work {
     /// In memory.
-    Active(Engine),
+    Active(Box<Engine>),
     /// Only its builder's saved state; empty for one that has nothing yet.
     Dormant(Vec<u8>),
     /// Committed or cancelled.
@@ -33,7 +33,7 @@ impl Work {
             Self::Dormant(saved) => saved.clone(),
         };
         match std::mem::replace(self, Self::Dormant(saved.clone())) {
-            Self::Active(engine) => Ok(engine),
+            Self::Active(engine) => Ok(*engine),
             _ => {
                 let (blocks, hold) = (blocks.clone(), hold.clone());
                 spawn_blocking(move || Engine::resume(saved, blocks, hold)).await?

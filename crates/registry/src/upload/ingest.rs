@@ -65,7 +65,7 @@ impl Uploads {
         }
         let engine = engine.rest().await?;
         upload.received.store(engine.written(), Ordering::Release);
-        *work = Work::Active(engine);
+        *work = Work::Active(Box::new(engine));
         match cut {
             None => Ok(()),
             Some(Cut::Broken(source)) => Err(UploadError::Broken { received: upload.received(), source }),
