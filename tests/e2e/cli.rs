@@ -1,6 +1,6 @@
 //! The command line's promises: fields, exit codes, one line for an error.
 
-use cidery_tests::{Node, http, node::binary, run_err};
+use cidery_tests::{Node, http, node::binary, process::refusal, run_err};
 use std::process::Command;
 
 /// The fields others script against.
@@ -58,10 +58,8 @@ fn a_restart_changes_nothing() {
 fn errors_are_one_line() {
     let node = Node::start(&[]);
     let one_line = |command: &mut Command, needle: &str| {
-        let said = run_err(command);
-        let last = said.lines().last().unwrap_or_default();
-        assert!(last.starts_with("cidery: ") && last.contains(needle), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let said = refusal(command);
+        assert!(said.contains(needle), "{said}");
     };
     let nowhere = tempfile::TempDir::new().unwrap();
     let mut status = Command::new(binary());
@@ -72,7 +70,16 @@ fn errors_are_one_line() {
     one_line(&mut Node::serve(nowhere.path(), &["--swarm", &swarm]), "--swarm");
     // The data directory in use.
     one_line(&mut Node::serve(node.data(), &[] as &[&str]), "in use");
+    // What is no directory, what is no address, and what is no name here.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    one_line(&mut Node::serve(file.path(), &[] as &[&str]), "is not a directory");
+    one_line(&mut Node::serve(nowhere.path(), &["--peer", "192.0.2.7"]), "--peer");
+    let said = run_err(&mut Node::serve(nowhere.path(), &["--http", "localhost:5000"]));
+    assert!(said.contains("127.0.0.1:5000"), "{said}");
     for (arguments, needle) in [
+        (vec!["pull", "localhost:5000/nothing:1"], "as in nothing:1"),
+        (vec!["export", "localhost:5000/nothing:1", "x"], "as in nothing:1"),
+        (vec!["import", "x", "--as", "localhost:5000/nothing:1"], "as in nothing:1"),
         (vec!["pull", "nothing:1"], "nothing"),
         (vec!["pull", "../etc:1"], "not valid"),
         (vec!["export", "nothing:1", "/nonexistent/x"], ""),

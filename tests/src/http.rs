@@ -60,6 +60,11 @@ pub fn post(url: &str) -> Answer {
     answer(agent().post(url).send_empty())
 }
 
+/// POST of bytes.
+pub fn post_bytes(url: &str, body: &[u8]) -> Answer {
+    answer(agent().post(url).header("content-type", "application/octet-stream").send(body))
+}
+
 /// PUT.
 pub fn put(url: &str, content_type: &str, body: &[u8]) -> Answer {
     answer(agent().put(url).header("content-type", content_type).send(body))
@@ -88,39 +93,60 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
+/// Opens an upload: where its chunks go, or the answer if it was refused.
+pub fn open_upload(host: &str, repository: &str) -> Result<String, Answer> {
+    let start = post(&format!("http://{host}/v2/{repository}/blobs/uploads/"));
+    let Some(location) = start.headers.get("location") else { return Err(start) };
+    Ok(if location.starts_with('/') { format!("http://{host}{location}") } else { location.clone() })
+}
+
+/// Sends the last bytes of an upload and closes it.
+pub fn close_upload(url: &str, digest: &str, bytes: &[u8]) -> Answer {
+    let join = if url.contains('?') { '&' } else { '?' };
+    put(&format!("{url}{join}digest={digest}"), "application/octet-stream", bytes)
+}
+
 /// Pushes a blob in one piece; the closing status.
 pub fn push_blob(host: &str, repository: &str, bytes: &[u8]) -> u16 {
-    let start = post(&format!("http://{host}/v2/{repository}/blobs/uploads/"));
-    let Some(location) = start.headers.get("location") else { return start.status };
-    let url = if location.starts_with('/') { format!("http://{host}{location}") } else { location.clone() };
-    let join = if url.contains('?') { '&' } else { '?' };
-    put(&format!("{url}{join}digest={}", digest(bytes)), "application/octet-stream", bytes).status
+    match open_upload(host, repository) {
+        Ok(url) => close_upload(&url, &digest(bytes), bytes).status,
+        Err(refused) => refused.status,
+    }
+}
+
+/// The media type of an image's manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An image's manifest; config and layers are named by digest and size.
+pub fn manifest(config: (&str, usize), layers: &[(String, usize)]) -> Vec<u8> {
+    let describe =
+        |kind: &str, digest: &str, size: usize| serde_json::json!({"mediaType": kind, "digest": digest, "size": size});
+    let layers = layers.iter().map(|(digest, size)| describe("application/vnd.oci.image.layer.v1.tar", digest, *size));
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": describe("application/vnd.oci.image.config.v1+json", config.0, config.1),
+        "layers": layers.collect::<Vec<_>>(),
+    });
+    manifest.to_string().into_bytes()
+}
+
+/// Pushes a manifest under a tag or its digest.
+pub fn push_manifest(host: &str, repository: &str, reference: &str, manifest: &[u8]) -> Answer {
+    put(&format!("http://{host}/v2/{repository}/manifests/{reference}"), MANIFEST, manifest)
 }
 
 /// Pushes an image of these layers; its manifest's digest.
 pub fn push_image(host: &str, repository: &str, tag: &str, layers: &[Vec<u8>]) -> String {
-    try_push_image(host, repository, tag, layers).expect("every part is answered 201")
-}
-
-/// As [`push_image`]; `None` if any part was not answered 201.
-pub fn try_push_image(host: &str, repository: &str, tag: &str, layers: &[Vec<u8>]) -> Option<String> {
     let config =
         format!("{{\"architecture\":\"amd64\",\"os\":\"linux\",\"note\":\"{repository}:{tag}\"}}").into_bytes();
-    let describe =
-        |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
     for blob in layers.iter().chain([&config]) {
-        if push_blob(host, repository, blob) != 201 {
-            return None;
-        }
+        assert_eq!(push_blob(host, repository, blob), 201);
     }
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": kind,
-        "config": describe("application/vnd.oci.image.config.v1+json", &config),
-        "layers": layers.iter().map(|l| describe("application/vnd.oci.image.layer.v1.tar", l)).collect::<Vec<_>>(),
-    })
-    .to_string();
-    let answer = put(&format!("http://{host}/v2/{repository}/manifests/{tag}"), kind, manifest.as_bytes());
-    (answer.status == 201).then(|| digest(manifest.as_bytes()))
+    let layers: Vec<_> = layers.iter().map(|layer| (digest(layer), layer.len())).collect();
+    let manifest = manifest((&digest(&config), config.len()), &layers);
+    assert_eq!(push_manifest(host, repository, tag, &manifest).status, 201);
+    digest(&manifest)
 }

@@ -2,12 +2,14 @@
 //! directory of its own, and ended with the test by its own process id.
 #![allow(clippy::unwrap_used)]
 
+pub mod disk;
 pub mod docker;
 pub mod http;
 pub mod kubo;
 pub mod node;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod stock;
 
 pub use docker::Engine;

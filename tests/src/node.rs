@@ -20,6 +20,13 @@ pub fn binary() -> PathBuf {
     beside
 }
 
+/// A command against the node that runs on this data directory.
+pub fn command(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).args(["--data", text(data)]);
+    command
+}
+
 /// A running node: its own data directory, ports and identity; no bootstrap, no mDNS.
 pub struct Node {
     data: Data,
@@ -100,9 +107,7 @@ impl Node {
 
     /// A command against it.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(arguments).args(["--data", text(self.data())]);
-        command
+        command(self.data(), arguments)
     }
 
     /// Runs a command against it.

@@ -1,11 +1,11 @@
 //! Programs: finding them, running them to the end, keeping them running.
 
 use std::{
-    env,
+    env, fs,
     io::{BufRead, BufReader, Read},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -50,6 +50,19 @@ pub fn run_err(command: &mut Command) -> String {
     said(&output)
 }
 
+/// Runs `cidery`, which must refuse: the one line that it ends with, after whatever was in the log.
+pub fn refusal(command: &mut Command) -> String {
+    let mut daemon = Daemon::start(command);
+    let status = wait_for("refusing", || daemon.child.try_wait().unwrap());
+    let line = wait_for("a reason", || {
+        let log = daemon.log();
+        assert!(!log.contains("panicked"), "{log}");
+        log.lines().last().filter(|line| line.starts_with("cidery: ")).map(str::to_owned)
+    });
+    assert!(!status.success(), "{status}: {line}");
+    line
+}
+
 fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
@@ -65,13 +78,14 @@ pub fn free_port() -> u16 {
 
 /// Waits for `ready`, at most a minute.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
     loop {
         if let Some(value) = ready() {
             return value;
         }
         assert!(start.elapsed() < Duration::from_secs(60), "{what} took longer than a minute");
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
@@ -109,7 +123,7 @@ impl Daemon {
     /// Waits until it has said `text`.
     pub fn wait_for_line(&mut self, text: &str) {
         wait_for(&format!("{text:?} in the log"), || {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.exited() {
                 panic!("ended with {status} before it said {text:?}:\n{}", self.log());
             }
             self.log().contains(text).then_some(())
@@ -118,7 +132,7 @@ impl Daemon {
 
     /// Asks it to stop (SIGTERM), and waits until it has.
     pub fn stop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.exited().is_none() {
             run(Command::new("kill").arg(self.id().to_string()));
             let log = self.log.clone();
             let child = &mut self.child;
@@ -127,17 +141,24 @@ impl Daemon {
         }
     }
 
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Ends it without warning (SIGKILL).
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Peak resident memory, in bytes.
+    /// Peak resident memory, in bytes; of it and its children now, if it has any. What they share
+    /// counts for each.
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or("VmHWM: 0 kB");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+        let id = self.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        peak_memory(id) + children.map(peak_memory).sum::<u64>()
     }
 }
 
@@ -170,6 +191,19 @@ fn keep(from: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
             line.clear();
         }
     });
+}
+
+/// Peak resident memory of a process, in bytes.
+pub fn peak_memory(id: u32) -> u64 {
+    memory(id, "VmHWM")
+}
+
+/// A figure of a process's memory, in bytes, under the name that /proc has for it; 0 if there is none.
+pub fn memory(id: u32, figure: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
 }
 
 /// A directory's path as text: the tests' own are always UTF-8.

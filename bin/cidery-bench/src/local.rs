@@ -132,7 +132,7 @@ pub fn pull(options: &Options, report: &mut Report) -> Result<()> {
     let [ours, theirs, nginxs] = figures;
     report.add(&work, names[0], "MB/s", ours, Some(node.daemon().peak_memory()));
     report.add(&work, names[1], "MB/s", theirs, Some(stock.peak_memory()));
-    report.add(&work, names[2], "MB/s", nginxs, None);
+    report.add(&work, names[2], "MB/s", nginxs, Some(nginx.daemon.peak_memory()));
     Ok(())
 }
 
@@ -183,7 +183,7 @@ fn requests(host: &str) -> Result<f64> {
 
 /// nginx, one worker a core, sendfile on.
 struct Nginx {
-    _daemon: Daemon,
+    daemon: Daemon,
     _directory: TempDir,
     host: String,
 }
@@ -209,6 +209,6 @@ impl Nginx {
         let daemon = Daemon::start(Command::new(program).args(["-c", &at("nginx.conf")]));
         let host = format!("127.0.0.1:{port}");
         cidery_tests::process::wait_for("nginx", || Client::connect(&host).ok().map(drop));
-        Ok(Self { _daemon: daemon, _directory: directory, host })
+        Ok(Self { daemon, _directory: directory, host })
     }
 }

@@ -6,9 +6,12 @@
 
 mod cold;
 mod http;
+mod images;
 mod local;
 mod memory;
 mod raw;
+mod rebuild;
+mod reopen;
 mod report;
 
 use anyhow::{Context, Result};
@@ -35,8 +38,15 @@ enum What {
     Manifests(Options),
     /// Cold pull of one blob from one peer: cidery, a raw libp2p stream with sha256, Kubo
     Cold(Options),
-    /// Memory with many blobs: idle, and during 16 cold pulls
+    /// Memory with many blobs: just pushed, idle, and during 16 cold pulls
     Memory(Options),
+    /// Start after kill -9, by the size of the store: from the process to the first answer
+    Reopen(Options),
+    /// The index of a store with many blocks: made anew, opened, asked, added to
+    Rebuild(Options),
+    /// Opens a store and looks its blocks up (used by rebuild)
+    #[command(hide = true)]
+    OpenStore { data: PathBuf, blocks: u64 },
     /// One end of the raw stream (used by cold)
     #[command(hide = true)]
     RawServe { mib: usize },
@@ -54,9 +64,15 @@ struct Options {
     /// Counted runs of each contestant
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Blobs in the memory measurement
+    /// Blobs in the memory measurement, and in the store of small blobs that is reopened
     #[arg(long, default_value_t = 100_000)]
     blobs: usize,
+    /// Sizes of the store that is reopened, in GiB, rising
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
+    gib: Vec<usize>,
+    /// Blocks in the measurement of the index
+    #[arg(long, default_value_t = 1_000_000)]
+    blocks: u64,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -67,12 +83,15 @@ fn main() -> Result<()> {
     let options = match Cli::parse().what {
         What::RawServe { mib } => return raw::serve(mib),
         What::RawFetch { address, mib } => return raw::fetch(&address, mib),
+        What::OpenStore { data, blocks } => return rebuild::probe(&data, blocks),
         What::All(options) => {
             local::push(&options, &mut report)?;
             local::pull(&options, &mut report)?;
             local::manifests(&options, &mut report)?;
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
+            reopen::run(&options, &mut report)?;
+            rebuild::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -80,6 +99,8 @@ fn main() -> Result<()> {
         What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
+        What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
+        What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {

@@ -1,60 +1,15 @@
-//! Memory with many blobs: idle, and while 16 clients pull cold.
+//! Memory with many blobs: when they were just pushed, idle, and while 16 clients pull cold.
 
-use crate::{Options, http::Client, local, report::Report};
+use crate::{Options, http::Client, images, local, report::Report};
 use anyhow::Result;
-use cidery_tests::{Node, docker::noise, http as client};
-use std::{fs, thread, time::Duration};
-
-const WORKERS: usize = 16;
-/// The config among them.
-const BLOBS_PER_IMAGE: usize = 100;
-
-/// Pushes one image of small blobs, on a kept connection.
-fn push(http: &mut Client, image: usize) -> Result<()> {
-    let repository = format!("many/images-{}", image % 64);
-    let kind = "application/vnd.oci.image.manifest.v1+json";
-    let mut described = Vec::new();
-    for n in 0..BLOBS_PER_IMAGE {
-        let bytes = noise("memory", image * BLOBS_PER_IMAGE + n, 200);
-        let digest = client::digest(&bytes);
-        http.push(&repository, &digest, &bytes)?;
-        let media_type = if n == 0 { "image.config.v1+json" } else { "image.layer.v1.tar" };
-        described.push(serde_json::json!({
-            "mediaType": format!("application/vnd.oci.{media_type}"), "digest": digest, "size": bytes.len()
-        }));
-    }
-    let layers = described.split_off(1);
-    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "config": described[0], "layers": layers})
-        .to_string();
-    let target = format!("/v2/{repository}/manifests/v{image}");
-    let answer = http.request("PUT", &target, &format!("Content-Type: {kind}\r\n"), manifest.as_bytes())?;
-    anyhow::ensure!(answer.status == 201, "the manifest was answered {}", answer.status);
-    Ok(())
-}
-
-/// Resident memory of a process now, in bytes.
-fn resident(id: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    Ok(line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10)
-}
+use cidery_tests::{Node, http as client, process::memory};
+use std::{thread, time::Duration};
 
 /// Many images of 100 small blobs each, restart, idle; then 16 cold pulls at once from another node.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let mut node = Node::start(&[]);
-    let images = options.blobs / BLOBS_PER_IMAGE;
-    thread::scope(|scope| -> Result<()> {
-        let host = &node.http;
-        let handles: Vec<_> = (0..WORKERS)
-            .map(|worker| {
-                scope.spawn(move || -> Result<()> {
-                    let mut http = Client::connect(host)?;
-                    (worker..images).step_by(WORKERS).try_for_each(|image| push(&mut http, image))
-                })
-            })
-            .collect();
-        handles.into_iter().try_for_each(|h| h.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
-    })?;
+    images::push_many(&node.http, options.blobs / images::BLOBS_PER_IMAGE)?;
+    let pushed = memory(node.daemon().id(), "VmRSS");
     let origin = Node::start(&[]);
     let layers: Vec<Vec<u8>> = (0..16).map(|n| local::blob(64, n)).collect();
     client::push_image(&origin.http, "app", "1", &layers);
@@ -62,9 +17,10 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     node.daemon().stop();
     node.restart();
     thread::sleep(Duration::from_secs(5));
-    let idle = resident(node.daemon().id())?;
+    let idle = memory(node.daemon().id(), "VmRSS");
     let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
     let work = format!("memory after {} blobs", options.blobs);
+    report.add(&format!("{work}: just pushed"), "cidery", "MiB", vec![mib(pushed)], None);
     report.add(&format!("{work}: idle"), "cidery", "MiB", vec![mib(idle)], None);
 
     let peer = origin.address();

@@ -2,6 +2,7 @@
 //! else, between two processes, hashed with sha256 as they arrive.
 
 use anyhow::{Context, Result, bail};
+use cidery_tests::process::peak_memory;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, multiaddr::Protocol, swarm::SwarmEvent, tcp, tls, yamux};
 use sha2::{Digest, Sha256};
@@ -47,7 +48,8 @@ pub fn serve(mib: usize) -> Result<()> {
     })
 }
 
-/// Fetches and hashes; prints the seconds from the opened connection to the last byte.
+/// Fetches and hashes; prints the seconds from the opened connection to the last byte, and the peak
+/// memory of this process.
 pub fn fetch(address: &str, mib: usize) -> Result<()> {
     block_on(async {
         let mut swarm = swarm()?;
@@ -80,7 +82,7 @@ pub fn fetch(address: &str, mib: usize) -> Result<()> {
         if total != mib << 20 {
             bail!("{total} bytes came");
         }
-        println!("{}", start.elapsed().as_secs_f64());
+        println!("{} {}", start.elapsed().as_secs_f64(), peak_memory(std::process::id()));
         driving.abort();
         Ok(())
     })

@@ -14,6 +14,20 @@ pub struct Row {
     pub median: f64,
     /// Peak resident memory of the process, in MiB; the largest of all runs.
     pub peak_mib: Option<f64>,
+    /// As `peak_mib`, of the process at the other end, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving_peak_mib: Option<f64>,
+}
+
+impl Row {
+    /// Adds the peak resident memory of the serving end, in bytes.
+    pub fn served_by(&mut self, peak: u64) {
+        self.serving_peak_mib = Some(mib(peak));
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
 }
 
 /// Everything of one run.
@@ -24,11 +38,13 @@ pub struct Report {
 
 impl Report {
     /// Adds one contestant's figures.
-    pub fn add(&mut self, work: &str, who: &str, unit: &'static str, figures: Vec<f64>, peak: Option<u64>) {
+    pub fn add(&mut self, work: &str, who: &str, unit: &'static str, figures: Vec<f64>, peak: Option<u64>) -> &mut Row {
         let median = median(&figures);
         eprintln!("{work}: {who}: {median:.1} {unit}");
-        let peak_mib = peak.map(|bytes| bytes as f64 / (1 << 20) as f64);
-        self.rows.push(Row { work: work.into(), who: who.into(), unit, figures, median, peak_mib });
+        let (work, who, peak_mib) = (work.into(), who.into(), peak.map(mib));
+        let at = self.rows.len();
+        self.rows.push(Row { work, who, unit, figures, median, peak_mib, serving_peak_mib: None });
+        &mut self.rows[at]
     }
 
     /// A Markdown table; ratios are cidery's median over the other's.
@@ -44,8 +60,11 @@ impl Report {
             };
             let min = row.figures.iter().copied().fold(f64::INFINITY, f64::min);
             let max = row.figures.iter().copied().fold(0.0, f64::max);
-            let peak = row.peak_mib.map(|mib| format!("{mib:.0} MiB")).unwrap_or_default();
             // Writing to a String cannot fail.
+            let mut peak = row.peak_mib.map(|mib| format!("{mib:.0} MiB")).unwrap_or_default();
+            if let Some(serving) = row.serving_peak_mib {
+                let _ = write!(peak, " (serving: {serving:.0} MiB)");
+            }
             let _ = writeln!(
                 out,
                 "| {} | {} | {:.0} {} | {min:.0} – {max:.0} | {ratio} | {peak} |",
@@ -76,7 +95,7 @@ mod tests {
         assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[1.0, 2.0]), median(&[])), (2.0, 1.5, 0.0));
         let mut report = Report::default();
         report.add("push", "cidery", "MB/s", vec![300.0], None);
-        report.add("push", "other", "MB/s", vec![100.0], Some(5 << 20));
-        assert!(report.table().contains("| push | other | 100 MB/s | 100 – 100 | 3.00 | 5 MiB |"));
+        report.add("push", "other", "MB/s", vec![100.0], Some(5 << 20)).served_by(7 << 20);
+        assert!(report.table().contains("| push | other | 100 MB/s | 100 – 100 | 3.00 | 5 MiB (serving: 7 MiB) |"));
     }
 }

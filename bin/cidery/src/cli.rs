@@ -89,7 +89,7 @@ Examples:
 Sizes are bytes, or have a unit: 500MB, 50GiB. Durations: 90s, 30m, 24h, 7days.")]
 pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
-    #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT")]
+    #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
@@ -104,7 +104,7 @@ pub struct Serve {
     #[arg(long, env = "CIDERY_MDNS", value_name = "on|off")]
     pub mdns: Option<Switch>,
     /// The DNS server to ask [default: the system's]
-    #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT")]
+    #[arg(long, env = "CIDERY_DNS", value_name = "ADDR:PORT", value_parser = address)]
     pub dns: Option<SocketAddr>,
     /// How much of what came from peers is kept at most; the least recently used goes first [default: no limit]
     #[arg(long, env = "CIDERY_CACHE_LIMIT", value_name = "SIZE")]
@@ -125,6 +125,10 @@ pub struct Serve {
     /// When a blob that no manifest ever named is given up [default: 24h]
     #[arg(long, env = "CIDERY_BLOB_EXPIRY", value_name = "DURATION")]
     pub blob_expiry: Option<Time>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it takes an IP address and a port, like 127.0.0.1:5000")
 }
 
 /// on or off.

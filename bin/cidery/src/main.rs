@@ -7,11 +7,15 @@
 //!   [`units`]: sizes and durations in them.
 //! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
 //! - [`control`]: the Unix socket between the commands and the running node.
+//! - [`allocator`]: one setting of the C library's.
+//! - [`line`]: errors as they are printed.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
 
+mod allocator;
 mod cli;
 mod commands;
 mod control;
+mod line;
 mod publisher;
 mod serve;
 mod settings;
@@ -21,12 +25,12 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = cli::Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line: what failed, and why, down to the cause.
-            eprintln!("cidery: {error:#}");
+            eprintln!("cidery: {}", line::one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 //! Joins the two ports that publishing needs: whenever a published root changes, the network is
 //! told what this node has. The journal decides what is public; this only spreads the word.
 
+use crate::line::one_line;
 use anyhow::Result;
 use cidery_core::{Blockstore, Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
 use futures::executor::block_on;
@@ -32,7 +33,7 @@ pub async fn run(publisher: Arc<Publisher>, mut changes: watch::Receiver<Option<
     loop {
         changes.borrow_and_update();
         if let Err(error) = publisher.announce().await {
-            tracing::warn!(namespace = %publisher.namespace, "announcing failed, the next push tries again: {error:#}");
+            tracing::warn!(namespace = %publisher.namespace, "announcing failed, the next push tries again: {}", one_line(&error));
         }
         sleep(REST).await;
         if changes.changed().await.is_err() {
@@ -96,7 +97,7 @@ impl Publisher {
         let walk = move || {
             let mut records = vec![root];
             if let Err(error) = block_on(blob_roots(&blocks, &root, &mut records)) {
-                tracing::warn!(%namespace, "only part of the tree is announced: {error:#}");
+                tracing::warn!(%namespace, "only part of the tree is announced: {}", one_line(&error));
             }
             records
         };

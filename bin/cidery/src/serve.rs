@@ -5,7 +5,7 @@ use crate::{
     publisher::{self, Publisher},
     settings::{Bootstrap, ServeSettings},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cidery_blockstore::{DiskStore, Options};
 use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore};
 use cidery_node::{Config as NodeConfig, Identity, Node};
@@ -49,7 +49,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
 
     let node = Node::start(node_config(&settings)?, blocks.clone(), public)
         .await
-        .context("starting the swarm (--swarm says where it listens)")?;
+        .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
     let registry = Registry::open(registry_config(&settings), blocks.clone(), roots.clone(), network.clone()).await?;
 
@@ -114,8 +114,11 @@ fn in_use(address: SocketAddr) -> String {
 
 /// Makes the data directory, for this user only: it holds private images and a key.
 fn make_data(data: &Path) -> Result<()> {
-    if data.exists() {
+    if data.is_dir() {
         return Ok(());
+    }
+    if data.exists() {
+        bail!("{} is not a directory: --data names one, made if it is not there", data.display());
     }
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("making the data directory {}", data.display()))

@@ -101,7 +101,10 @@ impl Settings {
 
     /// Completes the flags of `serve`.
     pub fn serve(self, flags: cli::Serve) -> Result<ServeSettings> {
-        let first = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
+        // An environment variable that is empty, or ends in a comma, names nothing.
+        let named = |flag: Vec<String>| flag.into_iter().filter(|value| !value.trim().is_empty()).collect::<Vec<_>>();
+        let first =
+            |flag: Vec<String>, file: Vec<String>| Some(named(flag)).filter(|flag| !flag.is_empty()).unwrap_or(file);
         let swarm = first(flags.swarm, self.file.swarm);
         Ok(ServeSettings {
             data: self.data,
@@ -222,6 +225,14 @@ mod tests {
         let serve = settings(file).serve(flags).expect("valid");
         assert_eq!((serve.http.port(), serve.mdns, serve.peers.len()), (2, true, 1));
         assert!(serve.peers[0].contains("2.2.2.2"));
+    }
+
+    #[test]
+    fn what_is_blank_names_nothing() {
+        let blank = || vec![String::new(), " ".into()];
+        let flags = cli::Serve { swarm: blank(), peer: blank(), bootstrap: blank(), ..Default::default() };
+        let serve = settings("bootstrap = [\"none\"]").serve(flags).expect("valid");
+        assert_eq!((serve.swarm, serve.peers, serve.bootstrap), (default_swarm(), vec![], Bootstrap::None));
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub struct Config {
     pub inbound_streams: usize,
     /// Bytes of unfinished messages per connection.
     pub inbound_buffer: usize,
-    /// Bytes of unfinished messages of all connections together, small messages apart.
+    /// Bytes of unfinished messages of all connections together, small messages apart. A quarter is for
+    /// peers that owe no block.
     pub inbound_buffers: usize,
     /// When those are used up, the message that comes slowest is given up after this time.
     pub inbound_patience: Duration,

@@ -32,7 +32,7 @@ pub(crate) async fn run(
         let share = u32::try_from((len >> 10).clamp(1, shared.config.inbound_buffer >> 10)).unwrap_or(u32::MAX);
         // Never closed.
         let permit = buffer.acquire_many(share).await.map_err(io::Error::other)?;
-        let place = shared.frames.enter(len).await?;
+        let place = shared.frames_of(&slot.peer).enter(len).await?;
         let frame = body(&mut stream, len, place.as_ref(), &shared, &slot).await?;
         let message =
             decode(frame, shared.config.max_entries).map_err(|error| bad(&shared, &slot, error.to_string()))?;

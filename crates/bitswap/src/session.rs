@@ -120,6 +120,8 @@ impl Fetcher for Session {
             return Ok(Some(Bytes::copy_from_slice(bytes)));
         }
         Ok(match self.0.scope {
+            // What was deleted is not here in a name that is not a current root's.
+            Scope::Owner if self.0.shared.store.is_withdrawn(cid) => None,
             Scope::Owner => self.0.shared.store.get(cid)?,
             Scope::Public => self.0.shared.public.public_get(cid)?,
         })

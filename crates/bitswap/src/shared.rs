@@ -35,8 +35,10 @@ pub(crate) struct Shared {
     /// Wakes the behaviour.
     pub waker: Arc<AtomicWaker>,
     pub buffers: Arc<Buffers>,
-    /// Room for inbound frames.
+    /// Room for inbound frames of peers that owe blocks.
     pub frames: Arc<Frames>,
+    /// Room for those of all others, who must not stand in line before them.
+    pub other_frames: Arc<Frames>,
     /// One permit a want.
     pub wants: Arc<Semaphore>,
     /// One permit a message being hashed and stored.
@@ -53,12 +55,14 @@ impl Shared {
     pub(crate) fn new(config: Config, store: Arc<dyn Blockstore>, public: Arc<dyn PublicBlocks>) -> Arc<Self> {
         let config = Arc::new(config);
         let waker = Arc::new(AtomicWaker::new());
+        let others = config.inbound_buffers / 4;
         Arc::new(Self {
             client: Mutex::new(Client::new(config.clone(), waker.clone())),
             server: Mutex::new(Server::new(config.clone())),
             waker,
             buffers: Arc::default(),
-            frames: Frames::new(config.inbound_buffers, config.inbound_patience),
+            frames: Frames::new(config.inbound_buffers - others, config.inbound_patience),
+            other_frames: Frames::new(others, config.inbound_patience),
             wants: Arc::new(Semaphore::new(config.max_wants)),
             hashers: Arc::new(Semaphore::new(config.hashers)),
             lookups: Arc::new(Semaphore::new(config.lookups)),
@@ -68,6 +72,11 @@ impl Shared {
             store,
             public,
         })
+    }
+
+    /// Where a frame of this peer has to find room.
+    pub(crate) fn frames_of(&self, peer: &PeerId) -> &Arc<Frames> {
+        if self.client.lock().owes(peer) { &self.frames } else { &self.other_frames }
     }
 
     /// Takes in a message. Returns once its blocks, if any, are being hashed: that is the
@@ -120,11 +129,7 @@ impl Shared {
 
     /// Hashes a block; if it is wanted: stores it, gives it to those who wait, serves peers that
     /// wait for it. Blocking.
-    fn take_in(&self, from: PeerId, mut payload: Payload) {
-        // A small slice would keep the whole frame in memory.
-        if payload.data.len() < 16 << 10 {
-            payload.data = Bytes::copy_from_slice(&payload.data);
-        }
+    fn take_in(&self, from: PeerId, payload: Payload) {
         let len = payload.data.len() as u64;
         let block = block_of(payload);
         let claim = match &block {

@@ -86,13 +86,21 @@ pub(crate) enum WireError {
     Protobuf(#[from] prost::DecodeError),
 }
 
-/// Decodes a frame. Blocks are slices of it. Entries are counted before anything is allocated for
+/// Decodes a frame. Blocks are slices of it, but for those that would keep much more than themselves in
+/// memory by that: a sender may fill a frame with anything. Entries are counted before anything is allocated for
 /// them: an entry of two bytes on the wire would become some sixty in memory.
 pub(crate) fn decode(frame: Bytes, max_entries: usize) -> Result<Message, WireError> {
     let mut left = max_entries;
     count(&frame, true, &mut left)
         .map_err(|over| if over { WireError::TooMany(max_entries) } else { WireError::Malformed })?;
-    Ok(Message::decode(frame)?)
+    let len = frame.len();
+    let mut message = Message::decode(frame)?;
+    for data in message.blocks.iter_mut().chain(message.payload.iter_mut().map(|payload| &mut payload.data)) {
+        if data.len() < len / 2 {
+            *data = Bytes::copy_from_slice(data);
+        }
+    }
+    Ok(message)
 }
 
 enum Value<'a> {
@@ -298,6 +306,37 @@ mod tests {
         let (len, body) = unsigned_varint::decode::usize(&whole).unwrap();
         assert_eq!(len, body.len(), "the length stands before the frame");
         Bytes::copy_from_slice(body)
+    }
+
+    /// A frame that tells when nothing holds on to it any more.
+    struct Held {
+        bytes: Vec<u8>,
+        _alive: std::sync::Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[test]
+    fn a_block_does_not_keep_a_frame_that_is_mostly_something_else() {
+        let block =
+            |size: usize| Payload { prefix: Bytes::from_static(&[1, 0x55, 0x12, 32]), data: vec![7; size].into() };
+        for (size, junk, held) in [(20_000, 3_000_000, false), (20_000, 10_000, true), (1_000, 0, true)] {
+            let message = Message { payload: vec![block(size)], ..Message::default() };
+            let mut bytes = message.encode_to_vec();
+            // A field that nobody knows.
+            bytes.extend([0x7a]);
+            bytes.extend(unsigned_varint::encode::usize(junk, &mut unsigned_varint::encode::usize_buffer()));
+            bytes.resize(bytes.len() + junk, 0);
+            let alive = std::sync::Arc::new(());
+            let decoded = decode(Bytes::from_owner(Held { bytes, _alive: alive.clone() }), 10).unwrap();
+            assert_eq!(decoded, message);
+            let _data = decoded.payload.into_iter().next().unwrap().data;
+            assert_eq!(std::sync::Arc::strong_count(&alive) > 1, held, "{size} bytes beside {junk}");
+        }
     }
 
     fn sample() -> (Block, Block, Outgoing) {

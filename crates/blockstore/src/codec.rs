@@ -8,6 +8,14 @@ pub(crate) trait Put {
     fn put_u16(&mut self, value: u16);
     fn put_u32(&mut self, value: u32);
     fn put_u64(&mut self, value: u64);
+    /// Seven bits a byte, the lowest first; all bytes but the last have their highest bit set.
+    fn put_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put_u8(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_u8(value as u8);
+    }
     /// A length (u32), then the bytes. Callers keep what they write below the journal's record limit.
     fn put_bytes(&mut self, value: &[u8]);
     fn put_cid(&mut self, cid: &Cid) {
@@ -18,17 +26,12 @@ pub(crate) trait Put {
         self.put_u32(cids.len() as u32);
         cids.iter().for_each(|cid| self.put_cid(cid));
     }
-    /// A count (u32), then ascending numbers as differences: seven bits a byte, the lowest first.
+    /// A count (u32), then ascending numbers as differences, each a varint.
     fn put_ascending(&mut self, numbers: &[u64]) {
         self.put_u32(numbers.len() as u32);
         let mut last = 0;
         for number in numbers {
-            let mut difference = number - last;
-            while difference >= 0x80 {
-                self.put_u8(difference as u8 | 0x80);
-                difference >>= 7;
-            }
-            self.put_u8(difference as u8);
+            self.put_varint(number - last);
             last = *number;
         }
     }
@@ -77,6 +80,20 @@ impl<'a> Take<'a> {
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit.
+            (bits << shift >> shift == bits).then_some(())?;
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = self.u32()?;
         self.raw(len as usize)
@@ -100,16 +117,7 @@ impl<'a> Take<'a> {
     pub(crate) fn ascending(&mut self) -> Option<Vec<u64>> {
         let (mut numbers, mut last) = (Vec::new(), 0_u64);
         for _ in 0..self.u32()? {
-            let (mut difference, mut shift) = (0_u64, 0);
-            loop {
-                let byte = self.u8()?;
-                difference |= u64::from(byte & 0x7f).checked_shl(shift)?;
-                shift += 7;
-                if byte < 0x80 {
-                    break;
-                }
-            }
-            last = last.checked_add(difference)?;
+            last = last.checked_add(self.varint()?)?;
             numbers.push(last);
         }
         Some(numbers)

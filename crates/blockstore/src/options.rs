@@ -9,7 +9,8 @@ use thiserror::Error;
 pub struct Options {
     /// Called now and then while a start takes long (a rebuild of the index).
     pub progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
-    /// Memory that the index may use for its cache, in bytes. sled takes three to four times of that.
+    /// What the index may cache, in bytes as they are on disk. In memory sled takes three times of that,
+    /// beside about 25 MiB for pages that it has not counted yet, at most 16,384.
     pub index_cache: u64,
     /// A pack that has grown to this many bytes takes no more blocks.
     pub pack_size: u64,
@@ -33,7 +34,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             progress: None,
-            index_cache: 8 << 20,
+            index_cache: 2 << 20,
             pack_size: 1 << 30,
             predecessors: Duration::from_secs(48 * 3600),
             history: 32,

@@ -133,6 +133,21 @@ pub trait Network: Send + Sync + 'static {
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError>;
 }
 
+/// A writer that keeps all it puts in a hold.
+pub struct HoldingWriter<W> {
+    /// Where it writes.
+    pub writer: W,
+    /// What keeps it.
+    pub hold: Arc<dyn Hold>,
+}
+
+impl<W: std::ops::DerefMut<Target: BlockWriter> + Send> BlockWriter for HoldingWriter<W> {
+    fn put(&mut self, block: &Block) -> Result<(), StoreError> {
+        self.hold.keep(block.cid());
+        self.writer.put(block)
+    }
+}
+
 /// The [`Hold`] of a store that never removes anything.
 pub struct Kept;
 

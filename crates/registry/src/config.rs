@@ -18,6 +18,8 @@ pub struct Config {
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
     pub upload_expiry: Duration,
+    /// A blob that no manifest of its repository names is removed after this long.
+    pub blob_expiry: Duration,
     /// Uploads that may be open at once; each holds up to about 1 MiB while it is idle. Beyond it,
     /// those that were interrupted go before a new one is refused.
     pub max_uploads: usize,
@@ -53,6 +55,7 @@ impl Default for Config {
             sparse_manifests: false,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),
+            blob_expiry: Duration::from_secs(24 * 3600),
             max_uploads: 256,
             max_connections: 1024,
             header_timeout: Duration::from_secs(30),

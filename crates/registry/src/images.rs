@@ -4,7 +4,7 @@ use crate::{
     error::Error,
     pull,
     registry::Registry,
-    tree::{Snapshot, Tree},
+    tree::{Snapshot, Tree, TreeError},
 };
 use cidery_core::{Digest, Namespace, Reference, RepositoryName, ResolveError, Tag};
 use std::time::SystemTime;
@@ -113,8 +113,11 @@ impl Registry {
                 let reference = Reference::Tag(tag.clone());
                 let image = match pull::manifests(snapshot, repository, &reference, &name).await {
                     Ok(image) => image,
-                    // Deleted meanwhile, or a sparse index: listed by what there is of it.
-                    Err(Error::NoManifest { .. }) => match snapshot.manifest(repository, &reference).await? {
+                    // Deleted meanwhile, a sparse index, or too large to be followed: listed by what there is of it.
+                    Err(
+                        Error::NoManifest { .. }
+                        | Error::Tree(TreeError::Malformed { .. } | TreeError::TooLarge { .. }),
+                    ) => match snapshot.manifest(repository, &reference).await? {
                         Some(manifest) => pull::Manifests { all: vec![manifest], blobs: Vec::new() },
                         None => continue,
                     },

@@ -5,7 +5,7 @@ use crate::{
     names,
     registry::{Inner, Opened, Registry, Source},
     stream::{self, Verify},
-    tree::{Manifest, Snapshot, manifest::Parsed},
+    tree::{Manifest, Snapshot, TreeError, manifest::Parsed},
 };
 use cidery_core::{Digest, Fetcher, Reference, RepositoryName, Scope};
 use cidery_unixfs::FileReader;
@@ -15,6 +15,9 @@ use std::{collections::HashSet, sync::Arc};
 
 /// Manifests of one image that are followed: an index of indexes of images, hostile or not.
 const MANIFESTS: usize = 1024;
+
+/// Bytes of them: all are in memory at once, with what they refer to.
+const MANIFEST_BYTES: usize = 64 << 20;
 
 /// Blobs that are fetched at once.
 const BLOBS: usize = 3;
@@ -162,16 +165,21 @@ pub(crate) async fn manifests(
     name: &str,
 ) -> Result<Manifests, Error> {
     let mut found = Manifests { all: Vec::new(), blobs: Vec::new() };
-    let (mut seen, mut open) = (HashSet::new(), vec![reference.clone()]);
+    let (mut seen, mut open, mut size) = (HashSet::new(), vec![reference.clone()], 0);
     while let Some(reference) = open.pop() {
         if found.all.len() == MANIFESTS {
             let detail = format!("the image has more than {MANIFESTS} manifests");
-            return Err(crate::tree::TreeError::Malformed { path: repository.to_string(), detail }.into());
+            return Err(TreeError::Malformed { path: repository.to_string(), detail }.into());
         }
         let manifest = snapshot.manifest(repository, &reference).await?;
         let manifest = manifest.ok_or_else(|| no_manifest(name, &reference))?;
         if !seen.insert(manifest.digest.clone()) {
             continue;
+        }
+        size += manifest.bytes.len();
+        if size > MANIFEST_BYTES {
+            let (size, limit) = (size as u64, MANIFEST_BYTES as u64);
+            return Err(TreeError::TooLarge { what: "what the image has of manifests", size, limit }.into());
         }
         if let Some(parsed) = Parsed::stored(&manifest) {
             for blob in parsed.required_blobs() {

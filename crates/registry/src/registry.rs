@@ -31,6 +31,7 @@ pub struct Registry {
 
 pub(crate) struct Inner {
     pub config: Config,
+    pub blocks: Arc<dyn Blockstore>,
     pub roots: Arc<dyn RootStore>,
     pub network: Arc<dyn Network>,
     pub trees: BTreeMap<Namespace, Tree>,
@@ -91,10 +92,10 @@ impl Registry {
             let tree = tree.map_err(|source| OpenError::Tree { namespace: namespace.clone(), source })?;
             trees.insert(namespace, tree);
         }
-        let verdicts = Arc::<Verdicts>::default();
-        let foreign = Roots::new(network.clone(), verdicts.clone(), &config);
+        let verdicts = Arc::new(Verdicts::new(blocks.clone()));
+        let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
-        let inner = Arc::new(Inner { config, roots, network, trees, local, foreign, verdicts, uploads });
+        let inner = Arc::new(Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads });
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
@@ -124,6 +125,12 @@ impl Registry {
         self.inner.uploads.save_now().await;
     }
 
+    /// Takes blobs that no manifest names out of all trees, and ends links that no manifest named within
+    /// `age`, so that a collection can remove them. Done from time to time with [`Config::blob_expiry`].
+    pub async fn tidy(&self, age: Duration) {
+        self.inner.tidy(true, age).await;
+    }
+
     /// The tree of an owned namespace.
     pub fn tree(&self, namespace: &Namespace) -> Option<Tree> {
         self.inner.trees.get(namespace).cloned()
@@ -136,6 +143,19 @@ impl Registry {
 }
 
 impl Inner {
+    /// Makes links of blobs that lost their last manifest, and ends links that no manifest named within `age`.
+    pub async fn tidy(&self, all: bool, age: Duration) {
+        for tree in self.trees.values() {
+            let tidied = async {
+                tree.unname_blobs(all).await?;
+                tree.expire_blobs(age).await
+            };
+            if let Err(error) = tidied.await {
+                tracing::warn!(namespace = %tree.namespace(), %error, "unused blobs could not be taken out");
+            }
+        }
+    }
+
     /// Reads a full name by the rules of [`names`]. Touches nothing.
     pub fn name(&self, name: &str) -> Result<Named, NameError> {
         names::read(name, |namespace| self.trees.contains_key(namespace))
@@ -165,6 +185,7 @@ async fn housekeeping(registry: Weak<Inner>, period: Duration) {
         let Some(registry) = registry.upgrade() else { return };
         registry.uploads.expire();
         registry.uploads.save_idle().await;
+        registry.tidy(false, registry.config.blob_expiry).await;
         registry.foreign.expire();
     }
 }

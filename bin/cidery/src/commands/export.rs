@@ -11,6 +11,7 @@ use crate::{
 use anyhow::Result;
 
 pub async fn run(node: &mut Client, options: Export) -> Result<()> {
+    super::without_host(&options.source)?;
     // The node's rule, needed here before its answer: a bare CID is a tree, everything else an image.
     let format = options.format.unwrap_or(if cidery_core::Cid::try_from(options.source.as_str()).is_ok() {
         ExportFormat::Registry

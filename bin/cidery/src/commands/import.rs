@@ -21,6 +21,7 @@ use std::{
 const PIECE: usize = 256 << 10;
 
 pub async fn run(node: &mut Client, options: cli::Import) -> Result<()> {
+    options.name.as_deref().map_or(Ok(()), super::without_host)?;
     let what = options.path.display().to_string();
     let bar = Bar::new(&what);
     let (sender, receiver) = mpsc::channel(4);

@@ -16,7 +16,7 @@ use crate::{
     control::client::Client,
     settings::Settings,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 /// Runs one.
@@ -33,6 +33,17 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Import(options) => import::run(&mut node, options).await,
         Command::Gc(Json { json }) => gc::run(&mut node, json).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
+    }
+}
+
+/// Refuses an image's name with the host that a `docker pull` has in front: names here begin after it.
+fn without_host(name: &str) -> Result<()> {
+    let port = |port: &str| !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit());
+    match name.split_once('/') {
+        Some((host, rest)) if host.rsplit_once(':').is_some_and(|(_, text)| port(text)) => {
+            bail!("{name} begins with a host: leave it out, as in {rest}")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
 use anyhow::Result;
 
 pub async fn run(node: &mut Client, options: cli::Pull) -> Result<()> {
+    super::without_host(&options.name)?;
     let bar = Bar::new(&options.name);
     let frames = node.frames("/pull", &PullRequest { name: options.name.clone() }).await?;
     let pulled: Pulled = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;

@@ -5,6 +5,7 @@ use super::{
     server::{Failure, State},
     types::{ExportRequest, Exported, Imported, Progress, PullRequest, Pulled},
 };
+use crate::line::one_line;
 use anyhow::{Context, Result, bail};
 use axum::{
     Json,
@@ -68,7 +69,7 @@ pub(super) fn answer(receiver: mpsc::Receiver<Frame>) -> Response {
 pub(super) fn closing(result: Result<impl Serialize>) -> Frame {
     match result.and_then(|value| Ok(serde_json::to_value(value)?)) {
         Ok(value) => Frame::Done(value),
-        Err(error) => Frame::Error(format!("{error:#}")),
+        Err(error) => Frame::Error(one_line(&error)),
     }
 }
 

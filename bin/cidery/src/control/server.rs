@@ -5,7 +5,7 @@ use super::{
     types::{Image, NamespaceStatus, PublishRequest, Published, Status, UnpublishRequest},
     upkeep, zone,
 };
-use crate::publisher::Publisher;
+use crate::{line::one_line, publisher::Publisher};
 use anyhow::{Context, Result};
 use axum::{
     Json, Router,
@@ -84,7 +84,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (StatusCode::UNPROCESSABLE_ENTITY, format!("{:#}", self.0)).into_response()
+        (StatusCode::UNPROCESSABLE_ENTITY, one_line(&self.0)).into_response()
     }
 }
 

@@ -28,6 +28,11 @@ impl Client {
         })
     }
 
+    /// Whether a peer was asked for blocks that it has not sent.
+    pub(crate) fn owes(&self, id: &PeerId) -> bool {
+        self.peers.get(id).is_some_and(|peer| !peer.outstanding.is_empty())
+    }
+
     /// A block that hashes to `hash` came from a peer.
     pub(crate) fn claim(&mut self, from: &PeerId, hash: &Multihash, len: u64) -> Claim {
         let settled = self.peers.get(from).map(|peer| peer.settled.get(hash));

@@ -44,6 +44,8 @@ struct Desired {
 const ASSUMED_BLOCK: f64 = (256 << 10) as f64;
 /// A rate to plan with before one was measured, in bytes per second.
 const ASSUMED_RATE: f64 = (8 << 20) as f64;
+/// Seconds that a peer which let others down is expected to need, beside what was measured before.
+const LET_DOWN: f64 = 10.0;
 /// Rates are measured over at least this long.
 const RATE_SPAN: Duration = Duration::from_millis(100);
 
@@ -64,6 +66,8 @@ pub(super) struct Peer {
     pub answered_at: Instant,
     /// When it last sent a wanted block.
     pub supplied_at: Instant,
+    /// Others were asked for what it owed and gave no sign of, and it has sent nothing since.
+    pub let_down: bool,
     /// Wanted blocks received from it.
     pub blocks: u64,
     pub bytes: u64,
@@ -100,6 +104,7 @@ impl Peer {
             busy_since: now,
             answered_at: now,
             supplied_at: now,
+            let_down: false,
             blocks: 0,
             bytes: 0,
             settled: Recent::new(2_048),
@@ -164,7 +169,9 @@ impl Peer {
 
     /// Seconds until one more block from it would probably have come.
     pub(super) fn cost(&self) -> f64 {
-        self.latency.as_secs_f64()
+        let doubt = if self.let_down { LET_DOWN } else { 0.0 };
+        doubt
+            + self.latency.as_secs_f64()
             + (self.outstanding.len() + 1) as f64 * self.average_block / self.rate.unwrap_or(ASSUMED_RATE)
     }
 
@@ -200,6 +207,7 @@ impl Peer {
     pub(super) fn supplied(&mut self, len: u64, now: Instant) {
         self.answered_at = now;
         self.supplied_at = now;
+        self.let_down = false;
         self.blocks += 1;
         self.bytes += len;
         self.average_block += (len.max(64) as f64 - self.average_block) / 8.0;

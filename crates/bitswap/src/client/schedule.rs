@@ -141,9 +141,16 @@ impl Client {
         peer.desire(*hash, want.cid, Kind::Have, priority(self.sequence));
     }
 
-    /// Asks other connected peers about wants whose owner keeps them waiting.
+    /// Asks other connected peers about wants whose owner keeps them waiting. Those that said HAVE when
+    /// the session was full may have a place now.
     pub(super) fn ask_around(&mut self, late: &[Multihash], now: Instant) {
         for hash in late {
+            let Some(want) = self.wants.get(hash) else { continue };
+            let promised = want.answers.iter().filter(|(_, answer)| **answer == Answer::Have);
+            let promised: Vec<PeerId> = promised.map(|(id, _)| *id).collect();
+            for session in want.sessions.clone() {
+                promised.iter().for_each(|id| self.admit(session, *id, now));
+            }
             let Some(want) = self.wants.get(hash) else { continue };
             let others = self.peers.iter().filter(|(id, peer)| peer.usable(now) && !want.answers.contains_key(*id));
             let others: Vec<PeerId> = others.map(|(id, _)| *id).take(self.config.broadcast_peers).collect();
@@ -206,8 +213,12 @@ impl Client {
             return;
         }
         if session.peers.len() >= most {
-            // One that never had anything makes room.
-            let Some(at) = session.peers.iter().position(|member| !member.good && member.streak > 0) else { return };
+            // One that never had anything makes room; or one that only promises, for one that may do better.
+            let doubtful = peer.let_down;
+            let useless = session.peers.iter().position(|member| !member.good && member.streak > 0);
+            let lets_down = |member: &SessionPeer| self.peers.get(&member.peer).is_some_and(|peer| peer.let_down);
+            let idler = || session.peers.iter().position(lets_down).filter(|_| !doubtful);
+            let Some(at) = useless.or_else(idler) else { return };
             let gone = session.peers.swap_remove(at).peer;
             if let Some(peer) = self.peers.get_mut(&gone) {
                 peer.sessions.retain(|other| *other != id);

@@ -3,12 +3,13 @@
 use super::{
     Client,
     peer::Peer,
-    want::{Answer, Owner},
+    want::{Answer, Owner, Want},
 };
 use crate::{Config, api::SessionId};
 use cidery_core::{Cid, FetchError, Multihash};
 use libp2p::PeerId;
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     time::{Duration, Instant},
 };
@@ -29,13 +30,15 @@ impl Client {
             self.schedule(id, now);
             self.probe(id, now);
         }
-        let idle: Vec<PeerId> = self
+        // Those that let nobody down first, and of those the ones that gave most.
+        let mut idle: Vec<(bool, Reverse<u64>, PeerId)> = self
             .peers
             .iter()
             .filter(|(_, peer)| peer.outstanding.is_empty() && !peer.sessions.is_empty())
-            .map(|(id, _)| *id)
+            .map(|(id, peer)| (peer.let_down, Reverse(peer.blocks), *id))
             .collect();
-        for id in idle {
+        idle.sort_unstable_by_key(|(let_down, blocks, _)| (*let_down, *blocks));
+        for (_, _, id) in idle {
             self.help(id, now);
         }
     }
@@ -123,6 +126,7 @@ impl Client {
         let Some(owner) = want.owner.take() else { return };
         want.answers.remove(&id);
         if let Some(peer) = self.peers.get_mut(&id) {
+            peer.let_down = true;
             peer.outstanding.remove(&owner.sequence);
             peer.settled.insert(hash, want.sessions.first().copied());
             peer.withdraw(hash);
@@ -277,7 +281,8 @@ impl Client {
     }
 
     /// An idle peer takes over wants whose owner gives no sign of them, be it the last it has. With
-    /// each change of hands a want gets more time, so that slow peers do not take turns for ever.
+    /// each change of hands from a peer that sends something, or round of those that send nothing, a want
+    /// gets more time, so that slow peers do not take turns for ever.
     fn race(&mut self, id: PeerId, now: Instant) -> bool {
         let Some(helper) = self.peers.get(&id) else { return false };
         let mut takes: Vec<Multihash> = Vec::new();
@@ -289,10 +294,11 @@ impl Client {
             let overdue = peer.outstanding.values().filter(|hash| {
                 self.wants.get(*hash).is_some_and(|want| {
                     let Some(owner) = want.owner.as_ref().filter(|owner| owner.peer == *slow) else { return false };
+                    let moves = if quiet { want.moves / self.members(want) } else { want.moves };
                     !want.storing
                         && want.answers.get(&id) != Some(&Answer::DontHave)
                         && want.sessions.iter().any(|session| helper.sessions.contains(session))
-                        && now.saturating_duration_since(owner.asked) >= self.patience(peer, owner, quiet, want.moves)
+                        && now.saturating_duration_since(owner.asked) >= self.patience(peer, owner, quiet, moves)
                 })
             });
             takes.extend(overdue.take(HELP_WANTS - takes.len()));
@@ -303,10 +309,21 @@ impl Client {
         for hash in &takes {
             if let Some(want) = self.wants.get_mut(hash) {
                 want.moves += 1;
+                let owner = want.owner.as_ref().and_then(|owner| self.peers.get_mut(&owner.peer));
+                if let Some(owner) = owner.filter(|owner| owner.quiet(&self.config, now) >= self.config.race_after) {
+                    owner.let_down = true;
+                }
             }
             self.assign(hash, id, now);
         }
         !takes.is_empty()
+    }
+
+    /// Peers that can have a want in turn; at least one.
+    fn members(&self, want: &Want) -> u32 {
+        let sessions = want.sessions.iter().filter_map(|id| self.sessions.get(id));
+        let most = sessions.map(|session| session.peers.len()).max().unwrap_or_default();
+        u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 
     /// How long an owner may take while another peer is idle.

@@ -237,3 +237,40 @@ async fn tricklers_cannot_hold_the_memory_for_frames() {
     let ends = futures::future::select(Box::pin(is_reset(&mut one[0].1)), Box::pin(is_reset(&mut two[0].1)));
     assert!(timeout(Duration::from_secs(5), ends).await.expect("one of them is given up").factor_first().0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_tricklers_does_not_stand_in_line_before_what_was_asked_for() {
+    let (patience, no_progress) = (Duration::from_millis(100), Duration::from_secs(3));
+    let config = Config { inbound_buffers: 16 << 20, inbound_patience: patience, no_progress, ..Config::default() };
+    let (node, honest) = (Node::with(config).await, Node::new().await);
+    let blocks = blocks(50, 8, 1 << 20);
+    honest.add(&blocks);
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        let peer = Raw::new().await;
+        node.dial(&peer.address).await;
+        crowd.push(peer);
+    }
+    // Each begins two frames as large as they may be, and two more whenever it is cut off.
+    let tricklers = crowd.iter().flat_map(|peer| [peer, peer]).map(|peer| async {
+        loop {
+            let mut stream = peer.open(node.id).await;
+            if stream.write_all(&unsigned_varint(4 << 20)).await.is_err() {
+                continue;
+            }
+            while stream.write_all(&[0x1a]).await.is_ok() && stream.flush().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let fetched = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        node.connect(&honest).await;
+        let session = node.session(&blocks[0]);
+        timeout(Duration::from_secs(15), fetch_all(&session, &blocks, 8)).await
+    };
+    tokio::select! {
+        _ = futures::future::join_all(tricklers) => {}
+        fetched = fetched => fetched.expect("in time"),
+    }
+}

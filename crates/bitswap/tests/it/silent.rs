@@ -135,3 +135,30 @@ async fn an_old_peer_that_comes_later_is_tried_too() {
         answer = timeout(SOON, session.fetch(block.cid())) => assert_eq!(answer.expect("in time").unwrap(), block.data()),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_promisers_as_a_session_has_peers_keep_nobody_out() {
+    let (race_after, no_progress) = (Duration::from_millis(200), Duration::from_secs(6));
+    let config = Config { race_after, no_progress, ..Config::default() };
+    let (most, blocks) = (config.session_peers, blocks(66, 8, 5_000));
+    let (node, honest) = (Node::with(config).await, Node::new().await);
+    honest.add(&blocks);
+    let mut promisers = Vec::new();
+    for _ in 0..most {
+        let peer = Raw::new().await;
+        node.dial(&peer.address).await;
+        promisers.push(peer);
+    }
+    let session = node.session(&blocks[0]);
+    let play = promisers.iter().map(|peer| peer.serve(node.id, |entry| Some(presence(&entry.cid, true))));
+    let helped = async {
+        tokio::join!(fetch_all(&session, &blocks, 8), async {
+            sleep(Duration::from_millis(100)).await;
+            honest.dial(&node.address).await;
+        })
+    };
+    tokio::select! {
+        _ = futures::future::join_all(play) => panic!("the connections broke"),
+        helped = timeout(Duration::from_secs(20), helped) => drop(helped.expect("an end")),
+    }
+}

@@ -1,6 +1,9 @@
 //! Checking an index against the packs, and making one from them.
 
-use super::{Checkpoint, Index, IndexError};
+use super::{
+    Checkpoint, Index, IndexError,
+    sort::{Record, Sorted, Sorter},
+};
 use crate::{
     disk::DiskFile,
     pack::{FILE_HEADER, Found, Kind, Location, Scan},
@@ -8,17 +11,16 @@ use crate::{
 use cidery_core::{Multihash, Origin, StoreError};
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     sync::Arc,
 };
 
-/// Blocks that go into the index at once, in the order of their keys: in the order of the packs every one
-/// of them would touch another page of the index, far more than its cache holds.
-const CHUNK: usize = 128 << 10;
+/// Blocks that go into the index at once.
+const BATCH: usize = 16 << 10;
+/// After so many batches the index is flushed: it would take more than it can write, into memory.
+const BATCHES: usize = 4;
 /// How many bytes of packs lie between two calls of a progress function.
 const STRIDE: u64 = 16 << 20;
-
-/// Blocks that are looked at together.
-const PAGE: usize = 16 << 10;
 
 /// A pack, as far as the index is concerned.
 #[derive(Clone)]
@@ -34,11 +36,7 @@ pub(crate) struct PackView {
 
 impl PackView {
     fn is_dead(&self, offset: u64) -> bool {
-        self.dead.binary_search(&offset).is_ok()
-    }
-
-    fn dead_before(&self, offset: u64) -> u64 {
-        self.dead.partition_point(|dead| *dead < offset) as u64
+        !self.dead.is_empty() && self.dead.binary_search(&offset).is_ok()
     }
 }
 
@@ -52,6 +50,16 @@ pub(crate) struct Survey {
     pub(crate) bytes: u64,
     /// It was never opened for a store before: new, or lost.
     pub(crate) fresh: bool,
+}
+
+/// What a survey counts in one pack.
+struct Tally<'a> {
+    pack: &'a PackView,
+    upto: u64,
+    /// Dead ones included.
+    blocks: u64,
+    /// Of these, how many lie before the checkpoint.
+    settled: u64,
 }
 
 /// Goes through an index and checks that it can be one of these packs. Blocks of dead records, and of packs
@@ -88,42 +96,55 @@ pub(crate) fn survey(
             return wrong(format!("its pack {id:016x} is another one"));
         }
     }
-    let (mut settled, mut misplaced) = (BTreeMap::<u64, u64>::new(), 0_u64);
-    let mut last = None;
-    loop {
-        let page = index.page(last.as_ref(), PAGE)?;
-        let Some((hash, _)) = page.last() else { break };
-        last = Some(*hash);
-        let mut gone = Vec::new();
-        for (hash, place) in page {
-            let pack = packs.get(&place.pack);
-            if is_removed(place.pack) || pack.is_some_and(|pack| pack.is_dead(place.offset)) {
-                gone.push((hash, place));
-                continue;
-            }
-            misplaced += u64::from(pack.is_none_or(|pack| place.end() > pack.durable));
-            survey.blocks += 1;
-            survey.bytes += u64::from(place.len);
-            *survey.counts.entry(place.pack).or_default() += 1;
-            let upto = survey.checkpoints.get(&place.pack).map_or(0, |checkpoint| checkpoint.upto);
-            *settled.entry(place.pack).or_default() += u64::from(place.offset < upto);
-        }
-        index.remove(&gone)?;
+    let mut tallies = HashMap::new();
+    for (id, pack) in packs {
+        let upto = survey.checkpoints.get(id).map_or(0, |checkpoint| checkpoint.upto);
+        let settled = pack.dead.partition_point(|dead| *dead < upto) as u64;
+        tallies.insert(*id, Tally { pack, upto, blocks: pack.dead.len() as u64, settled });
     }
+    let (mut blocks, mut bytes, mut misplaced, mut stale) = (0, 0, 0_u64, false);
+    index.each(&mut |place| match tallies.get_mut(&place.pack) {
+        Some(tally) if tally.pack.is_dead(place.offset) => stale = true,
+        Some(tally) if place.end() <= tally.pack.durable => {
+            blocks += 1;
+            bytes += u64::from(place.len);
+            tally.blocks += 1;
+            tally.settled += u64::from(place.offset < tally.upto);
+        }
+        None if is_removed(place.pack) => stale = true,
+        _ => misplaced += 1,
+    })?;
+    (survey.blocks, survey.bytes) = (blocks, bytes);
+    survey.counts =
+        tallies.iter().filter(|(_, tally)| tally.blocks > 0).map(|(id, tally)| (*id, tally.blocks)).collect();
     if misplaced > 0 {
         return wrong(format!("{misplaced} of its blocks are where no pack is"));
     }
     for (id, checkpoint) in &survey.checkpoints {
-        let dead = packs.get(id).map_or(0, |pack| pack.dead_before(checkpoint.upto));
-        let found = settled.get(id).copied().unwrap_or_default() + dead;
+        let found = tallies.get(id).map_or(0, |tally| tally.settled);
         if found != checkpoint.blocks {
             return wrong(format!("it holds {found} blocks of pack {id:016x} and should hold {}", checkpoint.blocks));
         }
     }
-    for pack in packs.values().filter(|pack| !pack.dead.is_empty()) {
-        *survey.counts.entry(pack.id).or_default() += pack.dead.len() as u64;
+    if stale {
+        let gone = |place: &Location| {
+            is_removed(place.pack) || packs.get(&place.pack).is_some_and(|pack| pack.is_dead(place.offset))
+        };
+        remove_all(index, &gone)?;
     }
     Ok(survey)
+}
+
+/// Takes out every block whose place satisfies `gone`.
+fn remove_all(index: &dyn Index, gone: &dyn Fn(&Location) -> bool) -> Result<(), IndexError> {
+    let mut last = None;
+    loop {
+        let mut page = index.page(last.as_ref(), BATCH)?;
+        let Some((hash, _)) = page.last() else { return Ok(()) };
+        last = Some(*hash);
+        page.retain(|(_, place)| gone(place));
+        index.remove(&page)?;
+    }
 }
 
 /// Fills an empty index from the packs, as far as they are durable, and sets its checkpoints.
@@ -136,8 +157,8 @@ pub(crate) fn fill(
     progress: &mut dyn FnMut(u64),
     gap: &mut dyn FnMut(u64, u64, u64),
 ) -> Result<Survey, StoreError> {
-    let failed = |error: IndexError| StoreError::Index(error.0);
-    let (mut chunk, mut before, mut told) = (Chunk::default(), 0, 0);
+    let mut sorter = Sorter::new(|| index.scratch());
+    let (mut before, mut told) = (0, 0);
     for pack in packs.values() {
         let mut scan = Scan::new(&*pack.file, pack.salt, pack.id, FILE_HEADER, pack.durable, pack.durable);
         while let Some(found) = scan.next() {
@@ -146,13 +167,11 @@ pub(crate) fn fill(
                     if let Some(cid) = header.cid
                         && !pack.is_dead(header.location.offset)
                     {
-                        chunk.add(*cid.hash(), header.location, header.kind);
+                        let record = Record { hash: *cid.hash(), place: header.location, kind: header.kind };
+                        sorter.add(record).map_err(scratch)?;
                     }
                 }
                 Found::Gap { from, to } => gap(pack.id, from, to),
-            }
-            if chunk.blocks.len() >= CHUNK {
-                chunk.store(index).map_err(failed)?;
             }
             if before + scan.position() >= told + STRIDE {
                 told = before + scan.position();
@@ -161,7 +180,7 @@ pub(crate) fn fill(
         }
         before += pack.durable;
     }
-    chunk.store(index).map_err(failed)?;
+    load(index, sorter.sorted().map_err(scratch)?)?;
     index.flush().map_err(failed)?;
     progress(before);
     let mut survey = survey(index, store, packs, &|_| false).map_err(failed)?;
@@ -184,36 +203,44 @@ pub(crate) fn prefer(first: &Location, second: &Location, second_kind: Kind) -> 
     }
 }
 
-#[derive(Default)]
-struct Chunk {
-    blocks: HashMap<Multihash, (Location, Kind)>,
+/// Takes sorted records into an empty index, one for each block.
+fn load(index: &dyn Index, sorted: Sorted) -> Result<(), StoreError> {
+    let mut batch: Vec<(Multihash, Location)> = Vec::with_capacity(BATCH);
+    let mut last: Option<Record> = None;
+    let mut batches = 0;
+    let mut store = |batch: &mut Vec<_>| -> Result<(), StoreError> {
+        index.set(batch, &mut |_, _| {}).map_err(failed)?;
+        batch.clear();
+        batches += 1;
+        if batches % BATCHES == 0 { index.flush().map_err(failed) } else { Ok(()) }
+    };
+    for record in sorted {
+        let record = record.map_err(scratch)?;
+        match &mut last {
+            Some(last) if last.hash == record.hash => {
+                if record.kind == Kind::Replacement || last.kind != Kind::Replacement {
+                    last.place = prefer(&last.place, &record.place, record.kind);
+                    last.kind = record.kind;
+                }
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(done) = last.replace(record) {
+            batch.push((done.hash, done.place));
+        }
+        if batch.len() == BATCH {
+            store(&mut batch)?;
+        }
+    }
+    batch.extend(last.map(|record| (record.hash, record.place)));
+    store(&mut batch)
 }
 
-impl Chunk {
-    fn add(&mut self, hash: Multihash, place: Location, kind: Kind) {
-        self.blocks
-            .entry(hash)
-            .and_modify(|(first, first_kind)| {
-                if *first_kind != Kind::Replacement {
-                    (*first, *first_kind) = (prefer(first, &place, kind), kind);
-                }
-            })
-            .or_insert((place, kind));
-    }
+fn failed(error: IndexError) -> StoreError {
+    StoreError::Index(error.0)
+}
 
-    fn store(&mut self, index: &dyn Index) -> Result<(), IndexError> {
-        let mut places: Vec<_> = self.blocks.iter().map(|(hash, (place, _))| (*hash, *place)).collect();
-        places.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
-        let mut settled = Vec::new();
-        index.set(&places, &mut |hash, former| {
-            if let Some((place, kind)) = self.blocks.get(hash) {
-                settled.push((*hash, prefer(&former, place, *kind)));
-            }
-        })?;
-        if !settled.is_empty() {
-            index.set(&settled, &mut |_, _| {})?;
-        }
-        self.blocks.clear();
-        Ok(())
-    }
+fn scratch(error: io::Error) -> StoreError {
+    StoreError::io("sorting what the packs hold", error)
 }

@@ -7,6 +7,8 @@ use cidery_core::Multihash;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io,
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
@@ -106,6 +108,12 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
+    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
+        self.check()?;
+        self.0.blocks.lock().values().for_each(|place| each(*place));
+        Ok(())
+    }
+
     fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError> {
         self.check()?;
         let mut blocks = self.0.blocks.lock();
@@ -154,5 +162,9 @@ impl Index for MemoryIndex {
         self.check()?;
         *self.0.store.lock() = Some(id);
         Ok(())
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile()
     }
 }

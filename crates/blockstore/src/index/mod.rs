@@ -4,7 +4,11 @@
 mod build;
 #[cfg(test)]
 pub(crate) mod memory;
+mod page;
 mod sled;
+mod sort;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     build::{PackView, Survey, fill, prefer, survey},
@@ -13,9 +17,10 @@ pub(crate) use self::{
 
 use crate::{
     codec::{Put, Take},
-    pack::{Location, origin_from},
+    pack::Location,
 };
 use cidery_core::Multihash;
+use std::{fs::File, io};
 use thiserror::Error;
 
 /// The index could not do what was asked: it failed, or what it holds makes no sense.
@@ -46,8 +51,10 @@ pub(crate) trait Index: Send + Sync {
     ) -> Result<(), IndexError>;
     /// Removes blocks, where they are still at these places.
     fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError>;
-    /// At most `limit` blocks with their places, in an order of the index's own, from the one after `after`
-    /// on. An empty page is the end.
+    /// Calls `each` with every place.
+    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError>;
+    /// About `limit` blocks with their places, in an order of the index's own, from the one after `after`
+    /// on. None is the end.
     fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<(Multihash, Location)>, IndexError>;
     /// Everything said so far is durable on return.
     fn flush(&self) -> Result<(), IndexError>;
@@ -57,6 +64,9 @@ pub(crate) trait Index: Send + Sync {
     /// Whose packs it describes; `None` for a fresh one.
     fn store(&self) -> Result<Option<u64>, IndexError>;
     fn set_store(&self, id: u64) -> Result<(), IndexError>;
+    /// An empty file for whatever does not fit into memory while the index is made. It has no name, and
+    /// is gone when it is closed.
+    fn scratch(&self) -> io::Result<File>;
 }
 
 /// Where an index lives.
@@ -65,27 +75,6 @@ pub(crate) trait IndexHome: Send + Sync {
     fn open(&self) -> Result<Box<dyn Index>, IndexError>;
     /// Removes it, whatever is there.
     fn wipe(&self) -> Result<(), IndexError>;
-}
-
-/// A place as the index stores it.
-fn encode(place: &Location) -> Vec<u8> {
-    let mut out = Vec::with_capacity(23);
-    out.put_u64(place.pack);
-    out.put_u64(place.offset);
-    out.put_u32(place.len);
-    out.put_u16(place.head);
-    out.put_u8(place.origin as u8);
-    out
-}
-
-fn decode(bytes: &[u8]) -> Result<Location, IndexError> {
-    let parse = || {
-        let mut take = Take(bytes);
-        let (pack, offset, len, head) = (take.u64()?, take.u64()?, take.u32()?, take.u16()?);
-        let origin = origin_from(take.u8()?)?;
-        take.is_empty().then_some(Location { pack, offset, head, len, origin })
-    };
-    parse().ok_or_else(|| IndexError("an entry does not parse".into()))
 }
 
 fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {

@@ -1,22 +1,30 @@
 //! The index in sled 0.34.
 //!
-//! Three trees: the default one holds multihash → place, `checkpoints` pack id → checkpoint, and `meta`
-//! the format of all this and the id of the store. sled can panic on damaged files; every call is
+//! Three trees: the default one holds the blocks, many under one key (`page.rs`), `checkpoints` pack id →
+//! checkpoint, and `meta` the format of all this and the id of the store. A page holds the multihashes from
+//! its key up to the next page's key; the first page's key is empty. Where a page is split, the later part is
+//! stored first, so that a block can be found at any moment; what an unfinished split leaves behind in the
+//! earlier page lies beyond the next page's key, and does not count. One thread at a time sets. sled can panic on damaged files; every call is
 //! guarded, and a panic is a failure like any other.
 
-use super::{Checkpoint, Index, IndexError, IndexHome, decode, decode_checkpoint, encode, encode_checkpoint};
+use super::{
+    Checkpoint, Index, IndexError, IndexHome, decode_checkpoint, encode_checkpoint,
+    page::{self, Key},
+};
 use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
 use std::{
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
     ops::Bound,
+    os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 /// Format of keys and values.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// sled's threads may hold the lock of a database that was just dropped for a moment longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,6 +36,7 @@ pub(crate) struct SledHome {
 }
 
 struct SledIndex {
+    path: PathBuf,
     // In the order they have to be dropped in.
     blocks: Guarded<sled::Tree>,
     checkpoints: Guarded<sled::Tree>,
@@ -100,7 +109,7 @@ impl IndexHome for SledHome {
             }
             _ => return Err(IndexError("it has another format".into())),
         }
-        Ok(Box::new(SledIndex { blocks, checkpoints, meta, db }))
+        Ok(Box::new(SledIndex { path: self.path.clone(), blocks, checkpoints, meta, db }))
     }
 
     fn wipe(&self) -> Result<(), IndexError> {
@@ -118,9 +127,47 @@ impl IndexHome for SledHome {
     }
 }
 
+/// What is done to one page.
+type Change<'a> = dyn FnMut(&[u8], &[u8], Option<&[u8]>, &[&(Multihash, Location)]) -> Result<(), IndexError> + 'a;
+
+impl SledIndex {
+    /// The page a key belongs to, with its own key.
+    fn page_of(&self, key: &[u8]) -> Result<(sled::IVec, sled::IVec), IndexError> {
+        let found = guard(|| self.blocks.range::<&[u8], _>(..=key).next_back().transpose())?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Calls `change` for every page that these places belong to, with its key, its bytes, the key of the page
+    /// that follows, and the places in the order of their keys.
+    fn by_page(&self, places: &[(Multihash, Location)], change: &mut Change<'_>) -> Result<(), IndexError> {
+        let mut sorted: Vec<_> = places.iter().collect();
+        sorted.sort_by(|(one, _), (other, _)| page::order(one, other));
+        let mut rest = &sorted[..];
+        while let Some((hash, _)) = rest.first() {
+            let (key, old) = self.page_of(&Key::of(hash))?;
+            let until = self.next(&key)?;
+            let inside = until
+                .as_ref()
+                .map_or(rest.len(), |until| rest.iter().take_while(|(hash, _)| Key::of(hash)[..] < until[..]).count());
+            let (now, later) = rest.split_at(inside);
+            change(&key, &old, until.as_deref(), now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The key of the page that follows.
+    fn next(&self, page: &[u8]) -> Result<Option<sled::IVec>, IndexError> {
+        let bounds = (Bound::Excluded(page), Bound::Unbounded);
+        let next = guard(|| self.blocks.range::<&[u8], _>(bounds).next().transpose())?;
+        Ok(next.map(|(key, _)| key))
+    }
+}
+
 impl Index for SledIndex {
     fn get(&self, hash: &Multihash) -> Result<Option<Location>, IndexError> {
-        guard(|| self.blocks.get(hash.to_bytes()))?.map(|bytes| decode(&bytes)).transpose()
+        let key = Key::of(hash);
+        page::find(&self.page_of(&key)?.1, &key)
     }
 
     fn set(
@@ -128,33 +175,50 @@ impl Index for SledIndex {
         places: &[(Multihash, Location)],
         replaced: &mut dyn FnMut(&Multihash, Location),
     ) -> Result<(), IndexError> {
-        for (hash, place) in places {
-            if let Some(former) = guard(|| self.blocks.insert(hash.to_bytes(), encode(place)))? {
-                replaced(hash, decode(&former)?);
-            }
-        }
-        Ok(())
+        self.by_page(places, &mut |key, old, until, now| {
+            let merged = page::merge(old, until, now, replaced)?;
+            merged.pages(key, |key, page| guard(|| self.blocks.insert(key, page)).map(drop))
+        })
     }
 
     fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError> {
-        for (hash, place) in places {
-            // One that is elsewhere by now stays.
-            guard(|| Ok(self.blocks.compare_and_swap(hash.to_bytes(), Some(encode(place)), None::<&[u8]>)?.is_ok()))?;
-        }
-        Ok(())
+        self.by_page(places, &mut |key, old, until, now| {
+            // One that is empty stays: without it the page before would reach further than it is sound.
+            let kept = page::without(old, until, now)?;
+            guard(|| self.blocks.insert(key, kept)).map(drop)
+        })
     }
 
     fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<(Multihash, Location)>, IndexError> {
-        let from = after.map_or(Bound::Unbounded, |hash| Bound::Excluded(hash.to_bytes()));
-        let mut entries = guard(|| Ok(self.blocks.range((from, Bound::Unbounded))))?;
-        let mut page = Vec::new();
-        while page.len() < limit
-            && let Some((key, bytes)) = guard(|| entries.next().transpose())?
+        let after = after.map(Key::of);
+        let first = match &after {
+            Some(after) => self.page_of(after)?.0,
+            None => sled::IVec::default(),
+        };
+        let mut pages = guard(|| Ok(self.blocks.range::<&[u8], _>(&*first..)))?;
+        let mut next = guard(|| pages.next().transpose())?;
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some((_, bytes)) = next
         {
-            let hash = Multihash::from_bytes(&key).map_err(|_| IndexError("a key does not parse".into()))?;
-            page.push((hash, decode(&bytes)?));
+            next = guard(|| pages.next().transpose())?;
+            page::each_block(&bytes, next.as_ref().map(|(key, _)| &**key), |hash, place| {
+                if after.as_ref().is_none_or(|after| Key::of(&hash)[..] > after[..]) {
+                    found.push((hash, place));
+                }
+            })?;
         }
-        Ok(page)
+        Ok(found)
+    }
+
+    fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
+        let mut pages = guard(|| Ok(self.blocks.iter()))?;
+        let mut page = guard(|| pages.next().transpose())?;
+        while let Some((_, bytes)) = page {
+            page = guard(|| pages.next().transpose())?;
+            page::each(&bytes, page.as_ref().map(|(key, _)| &**key), each)?;
+        }
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), IndexError> {
@@ -191,5 +255,12 @@ impl Index for SledIndex {
 
     fn set_store(&self, id: u64) -> Result<(), IndexError> {
         guard(|| self.meta.insert("store", &id.to_le_bytes())).map(drop)
+    }
+
+    fn scratch(&self) -> io::Result<File> {
+        let path = self.path.join("scratch");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        fs::remove_file(path)?;
+        Ok(file)
     }
 }

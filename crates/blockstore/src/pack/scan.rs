@@ -10,6 +10,8 @@ use crc32c::crc32c_append;
 use std::io;
 
 const WINDOW: usize = 64 << 10;
+/// As much is read behind a payload that was skipped: more would mostly be the next payload.
+const PEEK: usize = 4 << 10;
 
 /// What a scan came across.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +50,9 @@ impl<'a> Scan<'a> {
         let want = want.min(self.end.saturating_sub(offset) as usize);
         let inside = offset.checked_sub(self.window_at).is_some_and(|skip| skip as usize + want <= self.window.len());
         if !inside {
-            let size = WINDOW.max(want).min(self.end.saturating_sub(offset) as usize);
+            let expected = self.window_at + (self.window.len() + PEEK) as u64;
+            let size = if offset <= expected { WINDOW } else { PEEK };
+            let size = size.max(want).min(self.end.saturating_sub(offset) as usize);
             self.window.resize(size, 0);
             let got = self.file.read_at(&mut self.window, offset)?;
             self.window.truncate(got);

@@ -15,15 +15,19 @@ const FRESH: Duration = Duration::from_millis(200);
 pub(super) struct Room(Mutex<Option<(Instant, u64)>>);
 
 impl Inner {
-    /// Refuses a new block where it would go into the reserve or over the limit. Reads go on, and so does
-    /// deleting: it makes a new root, and needs its nodes before it gives room back. Blobs are refused by
-    /// their leaves.
+    /// Refuses a new block where it would go into the reserve or over the limit. Reads go on, and so do pulls
+    /// for a while: what they cache makes room soon, and may use half of the reserve until then. Deleting goes
+    /// on too: it makes a new root, and needs its nodes before it gives room back. Blobs are refused by their
+    /// leaves.
     pub(super) fn check_space(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
         let is_own_node = block.cid().codec() == codec::DAG_PB && origin == Origin::Pushed;
         if is_own_node || self.room_missing() == 0 {
             return Ok(());
         }
         self.make_room();
+        if matches!(origin, Origin::Peer | Origin::Upstream) && self.free() > self.options.reserve / 2 {
+            return Ok(());
+        }
         tracing::debug!(?origin, "a block was refused: there is no room");
         Err(StoreError::Full { what: "more blocks: the store is at its limit, or the disk at its reserve" })
     }

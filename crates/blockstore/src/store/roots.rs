@@ -47,10 +47,16 @@ impl RootStore for DiskStore {
     ) -> Result<RootEntry, CommitError> {
         let inner = &self.0.inner;
         inner.check_open()?;
-        let folded = folded.iter().map(key).collect();
-        let readmitted = inner.withdrawn.take_readmitted();
+        let folded: Vec<_> = folded.iter().map(key).collect();
+        // What was forgotten and only linked since is in a current root again.
+        let named = |space: &Space| folded.iter().filter_map(|key| Some(space.links.get(key)?.fact.cid)).collect();
+        let mut back: Vec<Cid> = inner.space(namespace, named);
+        back.retain(|file| inner.withdrawn.is_forgotten(file));
+        let mut readmitted = inner.withdrawn.take_readmitted();
+        readmitted.extend(&back);
         let op = Op::Commit { namespace: namespace.clone(), expected, root, folded, readmitted: readmitted.clone() };
         let outcome = inner.submit(op).inspect_err(|_| inner.withdrawn.give_back_readmitted(readmitted))?;
+        inner.show_again(&back);
         inner.count_commit();
         let Outcome::Root(entry) = outcome else {
             return Err(StoreError::Journal("a commit made no root".into()).into());

@@ -112,6 +112,17 @@ impl Withdrawn {
         });
     }
 
+    fn show(&self, files: &[Cid], blocks: &[Multihash]) {
+        self.change(|lists| {
+            for hash in blocks {
+                lists.hidden.remove(&self.keys.block(hash));
+            }
+            for file in files {
+                lists.files.remove(file.hash());
+            }
+        });
+    }
+
     fn discard(&self, blocks: &[Multihash]) {
         self.change(|lists| lists.discarded.extend(blocks.iter().map(|hash| self.keys.block(hash))));
     }
@@ -156,6 +167,14 @@ impl Inner {
     /// Hides files and their blocks from now on.
     pub(super) fn hide(&self, files: &[Cid]) {
         self.withdrawn.hide(files, &self.blocks_below(files));
+    }
+
+    /// Hides files no more.
+    pub(super) fn show_again(&self, files: &[Cid]) {
+        if !files.is_empty() {
+            let blocks = self.blocks_below(files);
+            self.withdrawn.show(files, &blocks);
+        }
     }
 
     /// As [`cidery_core::Blockstore::discard`].

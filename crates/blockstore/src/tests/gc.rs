@@ -141,6 +141,31 @@ fn what_is_forgotten_goes_although_history_has_it_and_comes_back_when_it_is_put_
 }
 
 #[test]
+fn what_was_forgotten_and_stayed_linked_is_shown_again_by_the_commit_that_folds_it() {
+    let store = Rig::new().open().unwrap();
+    let block = small(1);
+    put_all(&store, std::slice::from_ref(&block), Origin::Pushed);
+    commit(&store, &[*block.cid()]);
+    store.publish(&Namespace::local(), PublishMode::Continuous).unwrap();
+    let link = cidery_core::Link {
+        namespace: Namespace::local(),
+        repository: "app".parse().unwrap(),
+        digest: cidery_core::Digest::sha256(block.cid().hash().digest().try_into().unwrap()),
+        cid: *block.cid(),
+        size: block.data().len() as u64,
+    };
+    store.link(&link).unwrap();
+    let before = commit(&store, &[]);
+    store.forget(&[*block.cid()]).unwrap();
+    store.collect(&|_| {}).unwrap();
+    assert!(store.get(block.cid()).unwrap().is_some() && store.public_get(block.cid()).unwrap().is_none());
+    let root = node(&[*block.cid()]);
+    store.put(&root, Origin::Pushed).unwrap();
+    store.commit(&Namespace::local(), Some(before), *root.cid(), &[link]).unwrap();
+    assert!(store.public_get(block.cid()).unwrap().is_some() && !store.is_forgotten(block.cid()));
+}
+
+#[test]
 fn what_was_forgotten_is_not_shown_after_a_restart_either() {
     let rig = Rig::with_kept_index();
     let store = rig.open().unwrap();

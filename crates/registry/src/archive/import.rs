@@ -11,7 +11,10 @@ use super::{
     walk::Image,
 };
 use crate::tree::{self, ImageManifest, Tree};
-use cidery_core::{Blockstore, Digest, Fetcher, Origin, RepositoryName, Tag, ports::LocalFetcher};
+use cidery_core::{
+    BlockWriter, Blockstore, Digest, Fetcher, Hold, Origin, RepositoryName, StoreError, Tag,
+    ports::{HoldingWriter, LocalFetcher},
+};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io::{self, Read},
@@ -54,6 +57,15 @@ pub(super) struct Input<'a> {
     pub(super) handle: &'a Handle,
     pub(super) blocks: &'a Arc<dyn Blockstore>,
     pub(super) fetcher: Arc<dyn Fetcher>,
+    /// Keeps what is stored until it is linked.
+    pub(super) hold: Arc<dyn Hold>,
+}
+
+impl Input<'_> {
+    /// A writer for what the archive holds.
+    pub(super) fn writer(&self) -> Result<Box<dyn BlockWriter>, StoreError> {
+        Ok(Box::new(HoldingWriter { writer: self.blocks.writer(Origin::Imported)?, hold: self.hold.clone() }))
+    }
 }
 
 /// Reads images from an OCI layout or docker-archive as a tar (plain, gzip or zstd) or from a CAR;
@@ -97,10 +109,10 @@ fn plain(
     progress: &mut Report<'_>,
 ) -> Result<Vec<Imported>, ArchiveError> {
     let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
-    let work = Input { handle, blocks, fetcher };
+    let work = Input { handle, blocks, fetcher, hold: blocks.hold() };
     let mut meter = Meter::new(progress, None);
     let found = if checksum_holds(first) {
-        let mut writer = blocks.writer(Origin::Imported)?;
+        let mut writer = work.writer()?;
         let scan = Scan::read(input, &mut *writer, &mut meter)?;
         match (&scan.index, &scan.manifest) {
             (Some(index), _) => oci_in::read(&work, &scan, index)?,

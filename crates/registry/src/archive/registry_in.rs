@@ -10,7 +10,7 @@ use super::{
     walk::{Holdings, Image},
 };
 use crate::tree::{Blob, Descriptor, Manifest, NodeCache, Snapshot, TreeError, layout};
-use cidery_core::{BlockWriter, Cid, Digest, FetchError, Origin, Reference, RepositoryName};
+use cidery_core::{BlockWriter, Cid, Digest, FetchError, Reference, RepositoryName};
 use cidery_unixfs::{Kind, UnixfsError, car, list, resolve, stat};
 use std::{
     cell::RefCell,
@@ -30,7 +30,7 @@ pub(super) fn looks_like_car(first: &[u8]) -> bool {
 }
 
 pub(super) fn read(work: &Input<'_>, input: impl Read, meter: &mut Meter<'_>) -> Result<Vec<Candidate>, ArchiveError> {
-    let mut writer = work.blocks.writer(Origin::Imported)?;
+    let mut writer = work.writer()?;
     let root = store_blocks(input, &mut *writer, meter)?;
     images(work, root, writer).map_err(lacking)
 }

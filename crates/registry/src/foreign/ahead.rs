@@ -248,10 +248,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_of_a_forgotten_image_does_not_count_in_its_successor() {
-        let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(Arc::new(MemoryStore::new())));
+        let store = Arc::new(MemoryStore::new());
+        let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(store.clone()));
         let root = *Block::raw(&b"x"[..]).cid();
         let snapshot = Snapshot::foreign(fetcher.clone(), root, &[], Arc::new(NodeCache::none()));
-        let ahead = Ahead::new(snapshot, fetcher, Arc::default(), &Config::default());
+        let ahead = Ahead::new(snapshot, fetcher, Arc::new(Verdicts::new(store)), &Config::default());
         let name: RepositoryName = "app".parse().unwrap();
         // All of them busy: the first is the one that goes.
         let mut clients = Vec::new();

@@ -7,12 +7,20 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use cidery_core::{Cid, FetchError, Fetcher, Session};
+use cidery_core::{Cid, FetchError, Fetcher, RootStore, Session};
 use parking_lot::Mutex;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// What may be remembered of a root.
+pub(super) enum Cache {
+    /// Whatever was read, beside what others remember.
+    Shared(Arc<NodeCache>),
+    /// It was once this node's own: nothing, since what was deleted there since is not served by its name.
+    OwnRoot(Arc<dyn RootStore>),
+}
 
 /// A root that is somebody else's, as one scope sees it.
 pub struct ForeignRoot {
@@ -33,12 +41,15 @@ impl ForeignRoot {
         root: Cid,
         path: &[String],
         hints: Vec<String>,
-        cache: Arc<NodeCache>,
+        cache: Cache,
         verdicts: Arc<Verdicts>,
         config: &Config,
     ) -> Self {
         let fetcher: Arc<dyn Fetcher> = Arc::new(Waiting(session));
-        let snapshot = Snapshot::foreign(fetcher.clone(), root, path, cache);
+        let snapshot = match cache {
+            Cache::Shared(cache) => Snapshot::foreign(fetcher.clone(), root, path, cache),
+            Cache::OwnRoot(roots) => Snapshot::earlier(fetcher.clone(), root, path, roots),
+        };
         let ahead = Ahead::new(snapshot.clone(), fetcher.clone(), verdicts, config);
         Self { snapshot, fetcher, ahead, hints, used: Mutex::new(Instant::now()) }
     }

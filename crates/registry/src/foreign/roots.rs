@@ -1,8 +1,8 @@
 //! One session per root: the cache of [`ForeignRoot`]s.
 
-use super::{ForeignRoot, Verdicts};
+use super::{ForeignRoot, Verdicts, root::Cache};
 use crate::{config::Config, tree::NodeCache};
-use cidery_core::{Cid, Network, Resolved, Scope, SessionSpec};
+use cidery_core::{Cid, Namespace, Network, Resolved, RootStore, Scope, SessionSpec};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,6 +16,8 @@ struct Key {
 /// The foreign roots that were used lately.
 pub struct Roots {
     network: Arc<dyn Network>,
+    /// Tells which roots were once this node's own.
+    own: Arc<dyn RootStore>,
     open: Mutex<HashMap<Key, Arc<ForeignRoot>>>,
     /// What the owner read. The public's sessions have none: what peers may see can be made private
     /// again, so the store is asked each time.
@@ -26,9 +28,9 @@ pub struct Roots {
 
 impl Roots {
     /// With nothing open.
-    pub fn new(network: Arc<dyn Network>, verdicts: Arc<Verdicts>, config: &Config) -> Self {
+    pub fn new(network: Arc<dyn Network>, own: Arc<dyn RootStore>, verdicts: Arc<Verdicts>, config: &Config) -> Self {
         let owner = Arc::new(NodeCache::new(config.node_cache));
-        Self { network, open: Mutex::default(), owner, verdicts, config: config.clone() }
+        Self { network, own, open: Mutex::default(), owner, verdicts, config: config.clone() }
     }
 
     /// The session for what a name stands for.
@@ -47,8 +49,9 @@ impl Roots {
             oldest.and_then(|key| open.remove(&key));
         }
         let cache = match scope {
-            Scope::Owner => self.owner.clone(),
-            Scope::Public => Arc::new(NodeCache::none()),
+            _ if self.is_own(&key.root) => Cache::OwnRoot(self.own.clone()),
+            Scope::Owner => Cache::Shared(self.owner.clone()),
+            Scope::Public => Cache::Shared(Arc::new(NodeCache::none())),
         };
         let spec = SessionSpec { root: key.root, hints: resolved.hints.clone(), scope };
         let session = self.network.session(spec);
@@ -57,6 +60,14 @@ impl Roots {
         let root = Arc::new(root);
         open.insert(key, root.clone());
         root
+    }
+
+    fn is_own(&self, root: &Cid) -> bool {
+        let once = |namespace: &Namespace| {
+            let history = self.own.history(namespace, usize::MAX).unwrap_or_default();
+            history.iter().any(|entry| entry.cid == *root)
+        };
+        self.own.namespaces().unwrap_or_default().iter().any(once)
     }
 
     /// Ends the sessions that nobody used for a while.

@@ -1,18 +1,16 @@
 //! Whether a file holds the digest that a tree links it by: computed once, then remembered.
 //!
 //! A blob that turns out wrong is refused from then on, for as long as the process lives, and
-//! whatever streams it stops. Its blocks stay: a session stores each as it arrives, when nobody can
-//! know yet what the whole will be, and the store takes no block back. Each is what its CID says, so
-//! peers who ask for that CID are given it; only that it is the blob was the lie, and that is not
-//! passed on by anything here. After a restart the blob is read from those blocks, and found wrong,
-//! again: its last leaf is not served then either.
+//! whatever streams it stops. Its blocks came in one by one, when nobody could know yet what the whole
+//! would be, and each is what its CID says; but they are of no use, and go at the next collection.
 
-use cidery_core::{Cid, Digest};
+use cidery_core::{Blockstore, Cid, Digest};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{HashSet, VecDeque},
     hash::Hash,
+    sync::Arc,
 };
 use thiserror::Error;
 
@@ -34,8 +32,11 @@ pub struct BadBlob {
 }
 
 /// What was computed of (digest, CID) pairs.
-#[derive(Default)]
-pub struct Verdicts(Mutex<Inner>);
+pub struct Verdicts {
+    known: Mutex<Inner>,
+    /// Where the blocks of wrong ones are.
+    blocks: Arc<dyn Blockstore>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -45,19 +46,34 @@ struct Inner {
 }
 
 impl Verdicts {
+    /// None yet.
+    pub fn new(blocks: Arc<dyn Blockstore>) -> Self {
+        Self { known: Mutex::default(), blocks }
+    }
+
+    /// The files that were found to hold a digest.
+    pub fn holders(&self, digest: &Digest) -> Vec<Cid> {
+        let known = self.known.lock();
+        known.good.all.iter().filter(|(good, _)| good == digest).map(|(_, cid)| *cid).collect()
+    }
+
     /// `Some(true)`: the file holds it; `Some(false)`: it does not; `None`: nobody looked.
     pub fn of(&self, digest: &Digest, cid: &Cid) -> Option<bool> {
         let (key, short) = ((digest.clone(), *cid), short(digest, cid));
-        let inner = self.0.lock();
+        let inner = self.known.lock();
         if inner.bad.all.contains(&short) {
             return Some(false);
         }
         inner.good.all.contains(&key).then_some(true)
     }
 
-    /// Remembers.
+    /// Remembers, and gives up what is cached of a wrong one.
     pub fn settle(&self, digest: &Digest, cid: &Cid, good: bool) {
-        let mut inner = self.0.lock();
+        if !good {
+            let (blocks, cid) = (self.blocks.clone(), *cid);
+            tokio::task::spawn_blocking(move || blocks.discard(&cid));
+        }
+        let mut inner = self.known.lock();
         match good {
             true => inner.good.insert((digest.clone(), *cid), GOOD),
             false => inner.bad.insert(short(digest, cid), BAD),
@@ -101,9 +117,9 @@ mod tests {
     use super::*;
     use cidery_core::Block;
 
-    #[test]
-    fn good_ones_are_forgotten_and_displace_no_bad_one() {
-        let verdicts = Verdicts::default();
+    #[tokio::test]
+    async fn good_ones_are_forgotten_and_displace_no_bad_one() {
+        let verdicts = Verdicts::new(Arc::new(cidery_core::memory::MemoryStore::new()));
         let cid = *Block::raw(&b"x"[..]).cid();
         let digest = |n: usize| {
             let mut hash = [0; 32];

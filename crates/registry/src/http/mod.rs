@@ -7,6 +7,7 @@ mod deadline;
 mod fault;
 mod guard;
 mod handlers;
+mod leftover;
 mod query;
 mod range;
 mod reply;
@@ -77,6 +78,7 @@ async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Respo
 
 async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
+    let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
     let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
     guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;

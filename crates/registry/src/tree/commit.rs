@@ -11,11 +11,14 @@ use super::{
     reader::Reader,
 };
 use cidery_core::{
-    Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Link, Namespace, Origin, RepositoryName,
+    Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
     StoreError, Tag, codec,
 };
 use cidery_unixfs::FileBuilder;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 /// A manifest that was checked as far as it goes by itself.
 pub(super) struct Prepared {
@@ -26,10 +29,14 @@ pub(super) struct Prepared {
 
 /// What one member of a group wants.
 pub(super) enum Edit {
-    /// Links blobs, manifests and tags into a repository, and folds in its journalled links.
+    /// Links blobs, manifests and tags into a repository, and folds in the journalled links that they name.
     Add { repository: RepositoryName, image: Addition, missing: Missing },
     /// Removes a tag, a manifest or a blob.
     Delete { repository: RepositoryName, what: Target },
+    /// Makes links of the blobs that no manifest names.
+    Unname { repository: RepositoryName },
+    /// Ends a link that no manifest named in time.
+    Expire { repository: RepositoryName, blob: Blob },
 }
 
 /// What is added to a repository.
@@ -64,6 +71,12 @@ pub(super) struct Work {
     pub(super) overlay: Overlay,
     /// The links that it takes out of it.
     pub(super) settled: Vec<Link>,
+    /// The links that it puts into it: blobs that leave the tree.
+    pub(super) unnamed: Vec<(RepositoryName, Blob)>,
+    /// Files whose last link in the tree it takes out.
+    pub(super) forgotten: Vec<(Digest, Cid)>,
+    /// Repositories that lost a manifest: they may hold blobs that no other one names.
+    pub(super) untidy: Vec<RepositoryName>,
     out: StoreWriter,
 }
 
@@ -75,8 +88,19 @@ impl Work {
         root: Option<Cid>,
         overlay: Overlay,
     ) -> Self {
-        let out = StoreWriter { blocks, cache: reader.cache.clone() };
-        Self { namespace, reader, root, pending: Pending::default(), overlay, settled: Vec::new(), out }
+        let out = StoreWriter { hold: blocks.hold(), blocks, cache: reader.cache.clone() };
+        Self {
+            namespace,
+            reader,
+            root,
+            pending: Pending::default(),
+            overlay,
+            settled: Vec::new(),
+            unnamed: Vec::new(),
+            forgotten: Vec::new(),
+            untidy: Vec::new(),
+            out,
+        }
     }
 
     /// Makes what is pending the root. An error concerns every member since the last flush.
@@ -114,7 +138,11 @@ impl Work {
             adding.pending.put_link(layout::tag_current(repository, tag), digest);
             adding.pending.put_link(layout::tag_index_link(repository, tag, digest), digest);
         }
-        let journalled: Vec<Blob> = self.overlay.of(repository).cloned().collect();
+        // The repository's other links wait for the manifests that name them.
+        let named: HashSet<&Digest> =
+            image.manifests.iter().flat_map(|manifest| manifest.parsed.references()).map(|r| &r.digest).collect();
+        let of_repository = self.overlay.of(repository);
+        let journalled: Vec<Blob> = of_repository.filter(|blob| named.contains(&blob.digest)).cloned().collect();
         for blob in image.blobs.iter().chain(&journalled) {
             adding.pending.put(layout::blob_data(&blob.digest), blob.cid, self.total_size(blob).await?);
             adding.pending.put_link(layout::layer_link(repository, &blob.digest), &blob.digest);
@@ -191,27 +219,44 @@ impl Work {
         Ok(entry.ok_or(FetchError::NotFound(blob.cid))?.tsize)
     }
 
+    /// Of what was forgotten, what no later member put back.
+    pub(super) async fn still_forgotten(&mut self) -> Result<(), TreeError> {
+        let mut still = Vec::new();
+        for (digest, cid) in std::mem::take(&mut self.forgotten) {
+            if !self.holds_blob(&digest).await? {
+                still.push((digest, cid));
+            }
+        }
+        self.forgotten = still;
+        Ok(())
+    }
+
+    /// Whether a blob is in the tree.
+    pub(super) async fn holds_blob(&self, digest: &Digest) -> Result<bool, TreeError> {
+        let Some(root) = self.root else { return Ok(false) };
+        Ok(self.reader.find(&root, &from_root(layout::blob_data(digest))).await?.is_some())
+    }
+
     /// A link that need not be journalled any more.
     pub(super) fn settle(&mut self, repository: &RepositoryName, blob: &Blob) {
         self.overlay.remove(repository, &blob.digest);
-        self.settled.push(Link {
-            namespace: self.namespace.clone(),
-            repository: repository.clone(),
-            digest: blob.digest.clone(),
-            cid: blob.cid,
-            size: blob.size,
-        });
+        let Blob { digest, cid, size } = blob.clone();
+        let (namespace, repository) = (self.namespace.clone(), repository.clone());
+        self.settled.push(Link { namespace, repository, digest, cid, size });
     }
 }
 
-/// Puts new nodes into the store, and into the cache that the next commit reads through.
+/// Puts new nodes into the store, and into the cache that the next commit reads through. What it puts is
+/// kept from collection until the commit is made, or given up.
 struct StoreWriter {
+    hold: Arc<dyn Hold>,
     blocks: Arc<dyn Blockstore>,
     cache: Arc<NodeCache>,
 }
 
 impl BlockWriter for StoreWriter {
     fn put(&mut self, block: &Block) -> Result<(), StoreError> {
+        self.hold.keep(block.cid());
         self.blocks.put(block, Origin::Pushed)?;
         self.cache.insert_node(block.cid(), block.data());
         Ok(())

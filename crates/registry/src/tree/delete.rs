@@ -5,31 +5,54 @@ use super::{
     commit::{Target, Work},
     layout::{self, LINK},
     manifest::Parsed,
+    overlay::Overlay,
     reader::link_cid,
     view::View,
 };
 use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag, codec};
 use cidery_unixfs::Entry;
 
+/// Where a commit stood before an edit.
+pub(super) struct Standing {
+    root: Option<Cid>,
+    overlay: Overlay,
+    lengths: [usize; 4],
+}
+
 impl Work {
     /// Deletes from the root; nothing may be pending. `false` if there is no such thing. After an
     /// error everything is as before.
     pub async fn delete(&mut self, repository: &RepositoryName, what: &Target) -> Result<bool, TreeError> {
-        let before = (self.root, self.overlay.clone(), self.settled.len());
+        let before = self.standing();
         let deleted = match what {
             Target::Tag(tag) => self.delete_tag(repository, tag).await,
             Target::Manifest(digest) => self.delete_manifest(repository, digest).await,
             Target::Blob(digest) => self.delete_blob(repository, digest).await,
         };
-        if deleted.is_err() {
-            (self.root, self.overlay) = (before.0, before.1);
-            self.settled.truncate(before.2);
-            self.pending = Default::default();
-        }
-        deleted
+        self.undo_unless(deleted, before)
     }
 
-    fn view(&self) -> View {
+    /// What an edit that fails goes back to.
+    pub(super) fn standing(&self) -> Standing {
+        let lengths = [self.settled.len(), self.unnamed.len(), self.forgotten.len(), self.untidy.len()];
+        Standing { root: self.root, overlay: self.overlay.clone(), lengths }
+    }
+
+    /// Goes back if an edit failed.
+    pub(super) fn undo_unless<T>(&mut self, done: Result<T, TreeError>, before: Standing) -> Result<T, TreeError> {
+        if done.is_err() {
+            (self.root, self.overlay) = (before.root, before.overlay);
+            let [settled, unnamed, forgotten, untidy] = before.lengths;
+            self.settled.truncate(settled);
+            self.unnamed.truncate(unnamed);
+            self.forgotten.truncate(forgotten);
+            self.untidy.truncate(untidy);
+            self.pending = Default::default();
+        }
+        done
+    }
+
+    pub(super) fn view(&self) -> View {
         View::owned(self.reader.clone(), self.root)
     }
 
@@ -61,6 +84,7 @@ impl Work {
         }
         self.flush().await?;
         self.drop_unlinked(digest).await?;
+        self.untidy.push(repository.clone());
         Ok(true)
     }
 
@@ -105,10 +129,22 @@ impl Work {
 
     /// Removes a blob that no repository links any more.
     async fn drop_unlinked(&mut self, digest: &Digest) -> Result<(), TreeError> {
-        if !self.view().is_linked(digest).await? {
-            self.pending.remove(layout::blob(digest));
-            self.flush().await?;
+        self.take_out_unlinked(digest).await?;
+        self.flush().await
+    }
+
+    /// The same, as a change that is pending.
+    pub(super) async fn take_out_unlinked(&mut self, digest: &Digest) -> Result<(), TreeError> {
+        let view = self.view();
+        if view.is_linked(digest).await? {
+            return Ok(());
         }
+        if let Some(storage) = view.storage().await?
+            && let Some(data) = self.reader.find(&storage, &layout::blob_data(digest)).await?
+        {
+            self.forgotten.push((digest.clone(), data.cid));
+        }
+        self.pending.remove(layout::blob(digest));
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::hash::Hasher;
 use cidery_core::{Blockstore, Bytes, Cid, Digest, Link, Namespace, Reference, RepositoryName, RootStore, Tag};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
@@ -119,9 +119,7 @@ impl Tree {
     pub async fn link_blob(&self, repository: &RepositoryName, blob: &Blob) -> Result<(), TreeError> {
         let (shared, repository, blob) = (self.shared.clone(), repository.clone(), blob.clone());
         on_thread(move || {
-            let Blob { digest, cid, size } = blob.clone();
-            let namespace = shared.namespace.clone();
-            shared.roots.link(&Link { namespace, repository: repository.clone(), digest, cid, size })?;
+            shared.roots.link(&shared.link(&repository, &blob))?;
             // Here and not after the await: a caller who goes away must not part the two.
             shared.state.write().overlay.insert(&repository, blob);
             Ok(())
@@ -200,6 +198,29 @@ impl Tree {
     /// Removes a blob from a repository, be it only journalled; `false` if it is not there.
     pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
         self.delete(repository, Target::Blob(digest.clone())).await
+    }
+
+    /// Takes blobs that no manifest names out of the tree, in repositories that lost a manifest since the last
+    /// time, or in `all`. They stay readable, as links of now.
+    pub async fn unname_blobs(&self, all: bool) -> Result<(), TreeError> {
+        let mut untidy = std::mem::take(&mut *self.shared.untidy.lock());
+        if all {
+            untidy.extend(self.snapshot().all_repositories().await?);
+        }
+        for repository in untidy {
+            self.send(Edit::Unname { repository }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the links that no manifest named within `age`.
+    pub async fn expire_blobs(&self, age: Duration) -> Result<(), TreeError> {
+        let shared = self.shared.clone();
+        let stale = on_thread(move || shared.roots.stale_links(&shared.namespace, age)).await??;
+        for Link { repository, digest, cid, size, .. } in stale {
+            self.send(Edit::Expire { repository, blob: Blob { digest, cid, size } }).await?;
+        }
+        Ok(())
     }
 
     /// The current root, and every later one.

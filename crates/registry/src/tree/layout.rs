@@ -59,6 +59,16 @@ pub fn revision(name: &RepositoryName, digest: &Digest) -> Path {
     join(repository(name), &["_manifests", "revisions", digest.algorithm(), digest.hex()])
 }
 
+/// `…/_manifests/revisions`: by algorithm and digest.
+pub fn revisions(name: &RepositoryName) -> Path {
+    join(repository(name), &["_manifests", "revisions"])
+}
+
+/// `repositories/<name>/_layers`: by algorithm and digest.
+pub fn layers(name: &RepositoryName) -> Path {
+    join(repository(name), &["_layers"])
+}
+
 /// `…/revisions/<alg>/<hex>/link`.
 pub fn revision_link(name: &RepositoryName, digest: &Digest) -> Path {
     join(revision(name, digest), &[LINK])

@@ -30,6 +30,7 @@ mod reader;
 mod referrers;
 mod repositories;
 mod snapshot;
+mod tidy;
 mod times;
 mod view;
 mod writer;

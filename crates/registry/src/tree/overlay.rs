@@ -20,6 +20,10 @@ impl Overlay {
         self.0.contains_key(repository)
     }
 
+    pub fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.0.keys()
+    }
+
     pub fn of(&self, repository: &RepositoryName) -> impl Iterator<Item = &Blob> {
         self.0.get(repository).into_iter().flat_map(|links| links.values())
     }

@@ -3,8 +3,8 @@
 use super::{
     Blob, Descriptor, Manifest, NodeCache, TreeError, fetch::Cached, overlay::Overlay, reader::Reader, view::View,
 };
-use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName, Tag};
-use std::sync::Arc;
+use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName, RootStore, Tag};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// One root of a registry, owned or foreign, and the links that are not yet part of it; clones
 /// share it.
@@ -21,9 +21,25 @@ impl Snapshot {
     /// `cache` must only be shared by readers that may see the same blocks: it answers without
     /// asking the fetcher again.
     pub fn foreign(fetcher: Arc<dyn Fetcher>, root: Cid, path: &[String], cache: Arc<NodeCache>) -> Self {
+        Self::read_only(fetcher, root, path, cache, None)
+    }
+
+    /// An earlier root of a namespace of one's own: as another's, and what `roots` have forgotten is not found.
+    pub fn earlier(fetcher: Arc<dyn Fetcher>, root: Cid, path: &[String], roots: Arc<dyn RootStore>) -> Self {
+        // What is withdrawn may change: nothing is remembered.
+        Self::read_only(fetcher, root, path, Arc::new(NodeCache::none()), Some(roots))
+    }
+
+    fn read_only(
+        fetcher: Arc<dyn Fetcher>,
+        root: Cid,
+        path: &[String],
+        cache: Arc<NodeCache>,
+        withdrawn: Option<Arc<dyn RootStore>>,
+    ) -> Self {
         let fetcher = Arc::new(Cached { inner: fetcher, cache: cache.clone() });
         let reader = Reader { fetcher, cache, blocks: None };
-        Self { view: Arc::new(View::foreign(reader, root, path)), overlay: Overlay::default() }
+        Self { view: Arc::new(View::foreign(reader, root, path, withdrawn)), overlay: Overlay::default() }
     }
 
     pub(super) fn owned(view: Arc<View>, overlay: Overlay) -> Self {
@@ -83,6 +99,19 @@ impl Snapshot {
         let all = self.view.referrers(repository, subject).await?;
         let wanted = |found: &&Descriptor| artifact_type.is_none() || found.artifact_type.as_deref() == artifact_type;
         Ok(all.iter().filter(wanted).cloned().collect())
+    }
+
+    /// Every repository, those included that only have links.
+    pub async fn all_repositories(&self) -> Result<BTreeSet<RepositoryName>, TreeError> {
+        const PAGE: usize = 1000;
+        let mut all: BTreeSet<RepositoryName> = self.overlay.repositories().cloned().collect();
+        let mut last: Option<RepositoryName> = None;
+        loop {
+            let page = self.repositories(last.as_ref().map(RepositoryName::as_str), PAGE).await?;
+            let Some(end) = page.last() else { return Ok(all) };
+            last = Some(end.clone());
+            all.extend(page);
+        }
     }
 
     /// Whether there is such a repository, be it that only blobs were pushed to it so far.

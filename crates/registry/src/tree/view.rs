@@ -8,7 +8,7 @@ use super::{
     reader::Reader,
 };
 use crate::hash::Hasher;
-use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, Tag};
+use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, RootStore, Tag};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -24,6 +24,7 @@ pub(super) struct View {
     pub reader: Reader,
     pub root: Option<Cid>,
     place: Place,
+    withdrawn: Withdrawn,
     storage: OnceCell<Option<Cid>>,
 }
 
@@ -32,15 +33,22 @@ enum Place {
     Foreign(Vec<String>),
 }
 
+/// Tells what was deleted from an earlier root.
+type Withdrawn = Option<Arc<dyn RootStore>>;
+
 impl View {
     /// A root of one's own, where the storage directory always has one place.
     pub fn owned(reader: Reader, root: Option<Cid>) -> Self {
-        Self { reader, root, place: Place::Owned, storage: OnceCell::new() }
+        Self { reader, root, place: Place::Owned, withdrawn: None, storage: OnceCell::new() }
     }
 
     /// Somebody else's root.
-    pub fn foreign(reader: Reader, root: Cid, path: &[String]) -> Self {
-        Self { reader, root: Some(root), place: Place::Foreign(path.to_vec()), storage: OnceCell::new() }
+    pub fn foreign(reader: Reader, root: Cid, path: &[String], withdrawn: Withdrawn) -> Self {
+        Self { reader, root: Some(root), place: Place::Foreign(path.to_vec()), withdrawn, storage: OnceCell::new() }
+    }
+
+    fn is_withdrawn(&self, file: &Cid) -> bool {
+        self.withdrawn.as_ref().is_some_and(|roots| roots.is_forgotten(file))
     }
 
     /// The directory that holds `blobs` and `repositories`; `None` while there is nothing.
@@ -151,6 +159,9 @@ impl View {
         let path = layout::blob_data(digest);
         // A link whose blob is gone: whoever made the tree deleted it.
         let Some(data) = self.reader.find(storage, &path).await? else { return Ok(None) };
+        if self.is_withdrawn(&data.cid) {
+            return Ok(None);
+        }
         let bytes = self.reader.small_file(&data.cid, MAX_MANIFEST as u64, &path).await?;
         check(digest, &bytes).await?;
         let media_type = match self.media_type(&revision.cid).await? {
@@ -183,6 +194,9 @@ impl View {
         }
         let path = layout::blob_data(digest);
         let Some(data) = self.reader.find(&storage, &path).await? else { return Ok(None) };
+        if self.is_withdrawn(&data.cid) {
+            return Ok(None);
+        }
         let size = self.reader.file_size(&data.cid, &path).await?;
         let blob = Blob { digest: digest.clone(), cid: data.cid, size };
         self.reader.cache.insert(key, Value::Blob(blob.clone()));

@@ -1,17 +1,17 @@
 //! The one writer of a namespace: a task that makes all commits that wait together, as one root.
 
 use super::{
-    NodeCache, TreeError,
+    Blob, NodeCache, TreeError,
     commit::{Edit, Work},
     fetch::{Cached, Local},
     overlay::Overlay,
     reader::Reader,
     view::View,
 };
-use cidery_core::{Blockstore, Cid, CommitError, Link, Namespace, RootStore, ports::LocalFetcher};
+use cidery_core::{Blockstore, Cid, CommitError, Link, Namespace, RepositoryName, RootStore, ports::LocalFetcher};
 use futures::executor::block_on;
-use parking_lot::RwLock;
-use std::sync::Arc;
+use parking_lot::{Mutex, RwLock};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commits that are made together at most.
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub cache: Arc<NodeCache>,
     pub state: RwLock<State>,
     pub current: watch::Sender<Option<Cid>>,
+    /// Repositories that lost a manifest and were not looked through since.
+    pub untidy: Mutex<BTreeSet<RepositoryName>>,
 }
 
 /// The namespace as it is now. The two change together.
@@ -72,12 +74,13 @@ impl Shared {
         let root = roots.state(&namespace)?.root.map(|entry| entry.cid);
         let mut overlay = Overlay::default();
         for Link { repository, digest, cid, size, .. } in roots.links(&namespace)? {
-            overlay.insert(&repository, super::Blob { digest, cid, size });
+            overlay.insert(&repository, Blob { digest, cid, size });
         }
         let cache = Arc::new(NodeCache::default());
         let view = Arc::new(view(&blocks, &cache, root));
         let state = RwLock::new(State { view, overlay });
-        Ok(Self { namespace, blocks, roots, cache, state, current: watch::Sender::new(root) })
+        let (current, untidy) = (watch::Sender::new(root), Mutex::default());
+        Ok(Self { namespace, blocks, roots, cache, state, current, untidy })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -114,7 +117,7 @@ impl Shared {
             match self.replace(root, &work) {
                 Err(CommitError::Conflict { current, .. }) if tries < MAX_TRIES => {
                     tries += 1;
-                    self.become_root(current, &[]);
+                    self.become_root(current, &[], &[]);
                 }
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
@@ -128,6 +131,10 @@ impl Shared {
 
     /// Makes a commit's outcome durable, then visible.
     fn replace(&self, before: Option<Cid>, work: &Work) -> Result<(), CommitError> {
+        for (repository, blob) in &work.unnamed {
+            // Before the root without it: it must not be nowhere in between.
+            self.roots.link(&self.link(repository, blob))?;
+        }
         match work.root {
             Some(root) if work.root != before => {
                 self.roots.commit(&self.namespace, before, root, &work.settled)?;
@@ -139,14 +146,26 @@ impl Shared {
                 }
             }
         }
-        self.become_root(work.root, &work.settled);
+        self.become_root(work.root, &work.settled, &work.unnamed);
+        let files: Vec<Cid> = work.forgotten.iter().map(|(_, cid)| *cid).collect();
+        self.roots.forget(&files)?;
+        self.untidy.lock().extend(work.untidy.iter().cloned());
         Ok(())
     }
 
-    fn become_root(&self, root: Option<Cid>, settled: &[Link]) {
+    /// A blob as the journal links it.
+    pub fn link(&self, repository: &RepositoryName, blob: &Blob) -> Link {
+        let Blob { digest, cid, size } = blob.clone();
+        Link { namespace: self.namespace.clone(), repository: repository.clone(), digest, cid, size }
+    }
+
+    fn become_root(&self, root: Option<Cid>, settled: &[Link], unnamed: &[(RepositoryName, Blob)]) {
         let mut state = self.state.write();
         for link in settled {
             state.overlay.remove(&link.repository, &link.digest);
+        }
+        for (repository, blob) in unnamed {
+            state.overlay.insert(repository, blob.clone());
         }
         if state.view.root != root {
             state.view = Arc::new(view(&self.blocks, &self.cache, root));
@@ -167,14 +186,23 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
     for edit in edits {
         results.push(match edit {
             Edit::Add { repository, image, missing } => work.add(repository, image, *missing).await.map(|()| true),
+            // What is deleted is looked for in a root, so the members before get theirs.
             Edit::Delete { repository, what } => {
-                // What is deleted is looked for in a root, so the members before get theirs.
                 work.flush().await?;
                 work.delete(repository, what).await
+            }
+            Edit::Unname { repository } => {
+                work.flush().await?;
+                work.unname(repository).await
+            }
+            Edit::Expire { repository, blob } => {
+                work.flush().await?;
+                work.expire(repository, blob).await
             }
         });
     }
     work.flush().await?;
+    work.still_forgotten().await?;
     Ok(results)
 }
 

@@ -2,7 +2,7 @@
 
 use super::UploadError;
 use bytes::Bytes;
-use cidery_core::{Block, BlockWriter, Blockstore, Cid, Fetcher, Origin, StoreError, codec, ports::LocalFetcher};
+use cidery_core::{Block, BlockWriter, Blockstore, Cid, Fetcher, Hold, Origin, StoreError, codec, ports::LocalFetcher};
 use cidery_unixfs::{File, FileBuilder, FileReader};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Work {
 
     /// Takes the engine, computing its hash again where it is not in memory. What stays behind is
     /// the last saved state, so that a failure in between leaves an upload that can be resumed.
-    pub async fn wake(&mut self, blocks: &Arc<dyn Blockstore>) -> Result<Engine, UploadError> {
+    pub async fn wake(&mut self, blocks: &Arc<dyn Blockstore>, hold: &Arc<dyn Hold>) -> Result<Engine, UploadError> {
         let saved = match self {
             Self::Ended => return Err(UploadError::Ended),
             Self::Active(engine) => engine.saved.clone(),
@@ -35,8 +35,8 @@ impl Work {
         match std::mem::replace(self, Self::Dormant(saved.clone())) {
             Self::Active(engine) => Ok(engine),
             _ => {
-                let blocks = blocks.clone();
-                spawn_blocking(move || Engine::resume(saved, blocks)).await?
+                let (blocks, hold) = (blocks.clone(), hold.clone());
+                spawn_blocking(move || Engine::resume(saved, blocks, hold)).await?
             }
         }
     }
@@ -53,7 +53,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn resume(saved: Vec<u8>, blocks: Arc<dyn Blockstore>) -> Result<Self, UploadError> {
+    fn resume(saved: Vec<u8>, blocks: Arc<dyn Blockstore>, hold: Arc<dyn Hold>) -> Result<Self, UploadError> {
         let builder = if saved.is_empty() { FileBuilder::new() } else { FileBuilder::resume(&saved)? };
         let fetcher: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
         let mut parts = Vec::new();
@@ -71,7 +71,7 @@ impl Engine {
                 hash.update(&leaf);
             }
         }
-        Ok(Self { builder, hash, out: Output { blocks, began: false, writer: None }, saved })
+        Ok(Self { builder, hash, out: Output { blocks, hold, began: false, writer: None }, saved })
     }
 
     /// Bytes taken.
@@ -138,6 +138,8 @@ impl Engine {
 /// more than one leaf.
 struct Output {
     blocks: Arc<dyn Blockstore>,
+    /// Keeps what is put from collection until the upload has ended, and its blob is linked.
+    hold: Arc<dyn Hold>,
     began: bool,
     writer: Option<Box<dyn BlockWriter>>,
 }
@@ -148,6 +150,7 @@ impl BlockWriter for Output {
             self.writer = Some(self.blocks.writer(Origin::Pushed)?);
         }
         self.began = true;
+        self.hold.keep(block.cid());
         match &mut self.writer {
             Some(writer) => writer.put(block),
             None => self.blocks.put(block, Origin::Pushed),

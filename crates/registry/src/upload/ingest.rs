@@ -42,7 +42,7 @@ impl Uploads {
         if let Some(offset) = offset.filter(|offset| *offset != received) {
             return Err(UploadError::Offset { offset, received });
         }
-        let engine = work.wake(&self.blocks).await?;
+        let engine = work.wake(&self.blocks, &upload.hold).await?;
         let mut taking = tokio::spawn(async move { Ok::<_, UploadError>(engine) });
         let mut saving: Option<JoinHandle<Result<(), StoreError>>> = None;
         let (engine, cut) = loop {
@@ -94,6 +94,7 @@ impl Uploads {
     /// Ends the upload in a blob, or, where the digest is wrong, in nothing.
     pub(super) async fn commit<F>(
         &self,
+        upload: &Upload,
         work: &mut Work,
         digest: Digest,
         link: impl FnOnce(Blob) -> F + Send,
@@ -101,7 +102,7 @@ impl Uploads {
     where
         F: Future<Output = Result<(), TreeError>> + Send,
     {
-        let engine = work.wake(&self.blocks).await?;
+        let engine = work.wake(&self.blocks, &upload.hold).await?;
         if digest.is_sha256() {
             let actual = Digest::sha256(&engine.sha256());
             if actual != digest {

@@ -16,7 +16,7 @@ mod save;
 
 use crate::{config::Config, tree::Blob, tree::TreeError};
 use axum::body::Body;
-use cidery_core::{Blockstore, Digest, Namespace, RepositoryName, RootStore, StoreError};
+use cidery_core::{Blockstore, Digest, Hold, Namespace, RepositoryName, RootStore, StoreError};
 use cidery_unixfs::UnixfsError;
 use engine::Work;
 use parking_lot::Mutex;
@@ -110,6 +110,8 @@ pub struct Upload {
     saved: AtomicU64,
     touched: Mutex<SystemTime>,
     work: Arc<AsyncMutex<Work>>,
+    /// What it has put into the store.
+    hold: Arc<dyn Hold>,
 }
 
 impl Upload {
@@ -189,7 +191,7 @@ impl Uploads {
     ) -> Result<Arc<Self>, StoreError> {
         let mut open = HashMap::new();
         for saved in roots.uploads()? {
-            match record::read(&saved) {
+            match record::read(&saved, blocks.hold()) {
                 Ok(upload) if upload.idle() < config.upload_expiry => {
                     open.insert(saved.id, Arc::new(upload));
                 }
@@ -218,6 +220,7 @@ impl Uploads {
             saved: AtomicU64::new(0),
             touched: Mutex::new(SystemTime::now()),
             work: Arc::new(AsyncMutex::new(Work::Dormant(Vec::new()))),
+            hold: self.blocks.hold(),
         });
         open.insert(upload.id.clone(), upload.clone());
         Ok(upload)
@@ -301,7 +304,7 @@ impl Uploads {
     {
         let mut work = upload.lock().await?;
         let done = match self.ingest(upload, &mut work, offset, body).await {
-            Ok(()) => self.commit(&mut work, digest, link).await,
+            Ok(()) => self.commit(upload, &mut work, digest, link).await,
             Err(error) => Err(error),
         };
         upload.settle(&work);

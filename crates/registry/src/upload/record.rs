@@ -5,7 +5,7 @@ use super::{
     Upload,
     engine::{Engine, Work},
 };
-use cidery_core::{Namespace, RepositoryName, UploadRecord};
+use cidery_core::{Hold, Namespace, RepositoryName, UploadRecord};
 use cidery_unixfs::FileBuilder;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub fn write(upload: &Upload, engine: &Engine) -> UploadRecord {
 }
 
 /// The upload that was saved.
-pub fn read(record: &UploadRecord) -> Result<Upload, RecordError> {
+pub fn read(record: &UploadRecord, hold: Arc<dyn Hold>) -> Result<Upload, RecordError> {
     let Some(([VERSION], rest)) = record.state.split_first_chunk() else { return Err(RecordError::Format) };
     let (length, rest) = rest.split_first_chunk().ok_or(RecordError::Format)?;
     let length = u32::from_be_bytes(*length) as usize;
@@ -72,6 +72,7 @@ pub fn read(record: &UploadRecord) -> Result<Upload, RecordError> {
         saved: AtomicU64::new(boundary.max(1)),
         touched: Mutex::new(UNIX_EPOCH + Duration::from_secs(head.touched)),
         work: Arc::new(tokio::sync::Mutex::new(Work::Dormant(builder.to_vec()))),
+        hold,
     })
 }
 

@@ -85,8 +85,40 @@ async fn what_was_deleted_is_gone_from_the_current_root_and_every_name_that_reso
         let elsewhere = node.request(Method::GET, path).header("host", "192.0.2.1").from("192.0.2.7:1").send().await;
         assert_eq!(elsewhere.status, StatusCode::NOT_FOUND);
     }
+    // Nor does the owner, and the rest of that root is there still.
+    let earlier = |path: &str| node.get(format!("/v2/{before}/app/{path}"));
+    earlier(&format!("blobs/{blob}")).await.is_error(404, "BLOB_UNKNOWN");
+    earlier(&format!("manifests/{digest}")).await.is_error(404, "MANIFEST_UNKNOWN");
+    earlier("manifests/1").await.is_error(404, "MANIFEST_UNKNOWN");
+    assert_eq!(earlier("manifests/kept").await.status, StatusCode::OK);
+    assert_eq!(earlier(&format!("blobs/{}", sha256(b"another"))).await.text(), "another");
     let mount = format!("/v2/other/blobs/uploads/?mount={blob}");
     assert_eq!(node.request(Method::POST, mount).send().await.status, StatusCode::ACCEPTED);
+}
+
+/// One blob, out of every namespace and repository, and out of what earlier roots show.
+#[tokio::test]
+async fn a_purged_blob_is_nowhere() {
+    let other: Namespace = "example.org".parse().unwrap();
+    let node = Node::with(Config { namespaces: vec![other.clone()], ..Config::default() }).await;
+    let blob = sha256(b"secret");
+    for repository in ["app", "team/web", "example.org/app"] {
+        node.push_image(repository, "1", &[b"secret", b"fine"]).await;
+    }
+    node.push_blob("loose", b"secret").await;
+    let root = node.store.state(&Namespace::local()).unwrap().root.unwrap().cid;
+    let places = node.registry.purge(&blob).await.unwrap();
+    let mut names: Vec<String> = places.iter().map(|p| format!("{}/{}", p.namespace, p.repository)).collect();
+    names.sort();
+    assert_eq!(names, ["example.org/app", "local/app", "local/loose", "local/team/web"]);
+    for name in ["app", "team/web", "loose", "example.org/app", &format!("{root}/app")] {
+        node.get(format!("/v2/{name}/blobs/{blob}")).await.is_error(404, "BLOB_UNKNOWN");
+    }
+    assert_eq!(node.get(format!("/v2/app/blobs/{}", sha256(b"fine"))).await.text(), "fine");
+    assert!(node.registry.purge(&blob).await.unwrap().is_empty());
+    // It can be pushed again.
+    node.push_image("app", "2", &[b"secret"]).await;
+    assert_eq!(node.get(format!("/v2/app/blobs/{blob}")).await.text(), "secret");
 }
 
 /// Blocks are stored by their hash: a blob may be the same block as a node of the tree it is in.

@@ -130,3 +130,27 @@ async fn a_pull_fails_when_a_byte_is_missing_or_wrong() {
         assert!(matches!(pair.node.registry.pull(&name, |_| {}).await, Err(Error::BadBlob(_))));
     }
 }
+
+#[tokio::test]
+async fn the_manifests_of_one_image_are_bounded_and_the_list_of_images_goes_on() {
+    let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
+    node.push_image("small", "1", &[b"layer"]).await;
+    let config = node.push_blob("large", b"{}").await;
+    let mut manifests = Vec::new();
+    for n in 0..17 {
+        let mut manifest = image((config.clone(), 2), &[]);
+        manifest["annotations"] = json!({ "n": n.to_string(), "long": "x".repeat(4_000_000) });
+        let answer = node.push_manifest("large", "each", &manifest).await;
+        let digest = answer.header("docker-content-digest");
+        manifests.push(json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 4_000_300 }));
+    }
+    let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests });
+    let digest = node.push_manifest("large", "all", &index).await.header("docker-content-digest").to_owned();
+    let pulled = node.registry.pull("large:all", |_| {}).await;
+    assert!(matches!(pulled, Err(Error::Tree(_))), "{pulled:?}");
+    // Listed by what there is of it.
+    let images = node.registry.images().await.unwrap();
+    let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(names, ["large:all", "large:each", "small:1"]);
+    assert_eq!((images[0].digest.as_str(), images[0].bytes), (&*digest, index.to_string().len() as u64));
+}

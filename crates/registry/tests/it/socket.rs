@@ -243,3 +243,28 @@ async fn stopping_lets_open_requests_finish() {
     server.done.await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_refused_chunk_is_answered_not_reset() {
+    let node = Node::new().await;
+    let server = serve(&node.registry).await;
+    let (body, location) = (vec![0; 8 * MIB], node.start("app").await);
+    let wrong = format!("Content-Range: 5-{}\r\n", body.len() + 4);
+    let gone = location.replace(location.rsplit('/').next().unwrap(), &"0".repeat(32));
+    let digest = sha256(&body);
+    for (method, path, more, status, code) in [
+        ("PATCH", location.clone(), wrong.as_str(), "416", "RANGE_INVALID"),
+        ("PUT", format!("{location}?digest={digest}"), wrong.as_str(), "416", "RANGE_INVALID"),
+        ("PATCH", gone.clone(), "", "404", "BLOB_UPLOAD_UNKNOWN"),
+        ("PUT", format!("{gone}?digest={digest}"), "", "404", "BLOB_UPLOAD_UNKNOWN"),
+        ("PUT", format!("{location}?digest=nonsense"), "", "400", "DIGEST_INVALID"),
+        ("POST", "/v2/app/blobs/uploads/?digest=nonsense".into(), "", "400", "DIGEST_INVALID"),
+    ] {
+        let head = request(method, &path, &format!("{more}Content-Length: {}\r\n", body.len()));
+        let mut stream = send(server.address, &head).await;
+        stream.write_all(&body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (bytes, _) = rest(&mut stream).await;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")) && text.contains(code), "{method} {path}: {text}");
+    }
+}

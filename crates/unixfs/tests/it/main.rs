@@ -5,6 +5,7 @@ mod car;
 mod directories;
 mod edits;
 mod hostile;
+mod oracle;
 mod others;
 mod profile;
 mod reading;

@@ -117,6 +117,10 @@ impl Inner {
     /// The thread that collects when it is due.
     pub(in crate::store) fn keep_collected(&self) {
         give_way();
+        if self.options.cache_limit.is_some() {
+            // Nobody knows yet how much there is.
+            self.collect_soon();
+        }
         while self.collector.wait() {
             match self.collect(&|_| {}) {
                 Ok(_) => {}

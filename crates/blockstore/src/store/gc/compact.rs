@@ -42,6 +42,7 @@ impl Inner {
         let mut sound = true;
         let mut scan = Scan::new(&*file, pack.header.salt, id, FILE_HEADER, pack.len(), pack.len());
         while let Some(found) = scan.next() {
+            self.check_collecting()?;
             if let Found::Record(header) = found.map_err(failed)?
                 && let Some(cid) = header.cid
             {

@@ -18,14 +18,9 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use cidery_core::{NameError, Reference, Tag};
 use http_body_util::BodyExt;
-use std::time::Duration;
 
 /// Most tags that one push sets.
 const MAX_TAGS: usize = 64;
-
-/// How much of an oversized manifest is read and dropped, so that the client sees the answer
-/// instead of a broken pipe, and how long that may take.
-const DRAIN: (usize, Duration) = (16 << 20, Duration::from_secs(5));
 
 /// A manifest by tag or digest, whatever `Accept` says: converting it would change its digest.
 pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
@@ -95,25 +90,9 @@ async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
         let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            drain(body).await;
             return Err(too_large());
         }
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
-}
-
-async fn drain(mut body: Body) {
-    let (limit, time) = DRAIN;
-    let read = async {
-        let mut size = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            size += frame.data_ref().map_or(0, Bytes::len);
-            if size > limit {
-                return;
-            }
-        }
-    };
-    // However it ends, the answer is the same.
-    let _ = tokio::time::timeout(time, read).await;
 }

@@ -29,6 +29,13 @@ pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
     if let Some(wanted) = cx.query.get("mount") {
         let wanted = digest(wanted)?;
         if let Some(blob) = find_mount(cx, &namespace, &tree, &wanted).await? {
+            // Its other links may be taken out, and it collected, before the new one is journalled: so it is
+            // looked for again once it is kept.
+            let hold = cx.registry.blocks.hold();
+            hold.keep_all(&blob.cid);
+            if find_mount(cx, &namespace, &tree, &wanted).await? != Some(blob.clone()) {
+                return Ok(open(name, &*cx.registry.uploads.start(&namespace, &repository)?, StatusCode::ACCEPTED));
+            }
             tree.link_blob(&repository, &blob).await?;
             return Ok(reply::BlobCreated { name, digest: wanted }.into_response());
         }

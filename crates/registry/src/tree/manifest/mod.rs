@@ -170,6 +170,11 @@ impl Parsed {
         self.says.as_deref() != Some(&self.media_type)
     }
 
+    /// Everything it refers to but its subject: config, layers, an index's manifests.
+    pub fn references(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config.iter().chain(&self.layers).chain(&self.manifests)
+    }
+
     /// The blobs that a repository must hold for this manifest: config and layers, without those
     /// that are to be had elsewhere only (non-distributable ones).
     pub fn required_blobs(&self) -> impl Iterator<Item = &Descriptor> {

@@ -1,5 +1,6 @@
 use super::*;
 use cidery_core::RootStore;
+use std::time::Duration;
 
 async fn paths(store: &MemoryStore, tree: &Tree) -> Vec<String> {
     files(store, tree.snapshot().root().unwrap()).await.into_keys().collect()
@@ -117,4 +118,69 @@ async fn when_everything_is_deleted_nothing_is_left() {
     assert_eq!(store.history(&Namespace::local(), 10).unwrap().len(), 4);
     push(&tree, &store, "team/app", "v1", &[b"{}", b"layer"]).await;
     assert_eq!(tree.snapshot().root(), old.root());
+}
+
+#[tokio::test]
+async fn blobs_that_lost_their_last_manifest_stay_readable_until_they_expire() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let old = push(&tree, &store, "app", "old", &[b"{}", b"shared", b"old"]).await;
+    push(&tree, &store, "app", "new", &[b"{}", b"shared", b"new"]).await;
+    tree.delete_manifest(&name, &old).await.unwrap();
+    let blob = tree.snapshot().blob(&name, &digest_of(b"old")).await.unwrap().unwrap();
+    tree.unname_blobs(false).await.unwrap();
+    let in_tree = paths(&store, &tree).await;
+    assert!(!holds(&in_tree, &digest_of(b"old")) && holds(&in_tree, &digest_of(b"shared")));
+    let known = |bytes: &'static [u8]| {
+        let (snapshot, name) = (tree.snapshot(), name.clone());
+        async move { snapshot.blob(&name, &digest_of(bytes)).await.unwrap().is_some() }
+    };
+    assert!(known(b"old").await && known(b"new").await, "a push under way may count on it");
+    assert!(store.is_forgotten(&blob.cid), "earlier roots show it no more");
+    assert_eq!(store.links(&Namespace::local()).unwrap().len(), 1);
+    // A new manifest names it again.
+    put(&tree, "app", &by_tag("again"), &image(&[b"{}", b"old"])).await.unwrap();
+    assert!(holds(&paths(&store, &tree).await, &digest_of(b"old")));
+    let again = digest_of(&bytes(&image(&[b"{}", b"old"])));
+    tree.delete_manifest(&name, &again).await.unwrap();
+    tree.unname_blobs(false).await.unwrap();
+    tree.expire_blobs(Duration::from_secs(3600)).await.unwrap();
+    assert!(known(b"old").await, "not yet");
+    tree.expire_blobs(Duration::ZERO).await.unwrap();
+    assert!(!known(b"old").await && known(b"shared").await);
+    assert!(store.links(&Namespace::local()).unwrap().is_empty());
+    // After a restart everything is looked through once asked to.
+    let root = tree.snapshot().root();
+    tree.unname_blobs(true).await.unwrap();
+    assert_eq!(tree.snapshot().root(), root);
+}
+
+#[tokio::test]
+async fn a_link_waits_for_the_manifest_that_names_it() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    link(&tree, &store, "app", b"later").await;
+    push(&tree, &store, "app", "v1", &[b"{}"]).await;
+    assert!(!holds(&paths(&store, &tree).await, &digest_of(b"later")));
+    assert!(tree.snapshot().blob(&repository("app"), &digest_of(b"later")).await.unwrap().is_some());
+    put(&tree, "app", &by_tag("v2"), &image(&[b"{}", b"later"])).await.unwrap();
+    assert!(holds(&paths(&store, &tree).await, &digest_of(b"later")));
+    assert!(store.links(&Namespace::local()).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_goes_and_comes_back_in_one_group_is_not_forgotten() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let digest = push(&tree, &store, "app", "v1", &[b"{}"]).await;
+    let file = tree.snapshot().root().unwrap();
+    let name = repository("app");
+    let (reference, manifest) = (by_tag("v1"), image(&[b"{}"]));
+    let (deleted, pushed) =
+        tokio::join!(tree.delete_manifest(&name, &digest), put(&tree, "app", &reference, &manifest));
+    assert!(deleted.unwrap() && pushed.is_ok());
+    assert_eq!(tree.snapshot().root(), Some(file), "the same content, the same root");
+    let manifest = *cidery_core::Block::raw(bytes(&image(&[b"{}"]))).cid();
+    assert!(!store.is_forgotten(&manifest));
 }

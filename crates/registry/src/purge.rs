@@ -1,0 +1,73 @@
+//! One blob or manifest, out of everything that is here.
+
+use crate::{error::Error, registry::Registry};
+use cidery_core::{Cid, Digest, Multihash, Namespace, Reference, RepositoryName, SHA2_256, codec};
+
+/// Where something was, and is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purged {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Whether it was a manifest there, and not only a blob.
+    pub manifest: bool,
+}
+
+impl Registry {
+    /// Deletes a digest from all repositories of all namespaces, withdraws it from earlier roots, and gives
+    /// up what is cached of it. The next collection removes its bytes. What others have fetched stays with them.
+    ///
+    /// # Errors
+    /// When a tree cannot be read or written; what was deleted until then stays deleted.
+    pub async fn purge(&self, digest: &Digest) -> Result<Vec<Purged>, Error> {
+        let mut places = Vec::new();
+        let mut files = self.inner.verdicts.holders(digest);
+        files.extend(single_leaf(digest));
+        for tree in self.inner.trees.values() {
+            for repository in tree.snapshot().all_repositories().await? {
+                let snapshot = tree.snapshot();
+                let manifest = snapshot.manifest(&repository, &Reference::Digest(digest.clone())).await?;
+                let blob = snapshot.blob(&repository, digest).await?;
+                files.extend(blob.as_ref().map(|blob| blob.cid));
+                if manifest.is_none() && blob.is_none() {
+                    continue;
+                }
+                // Each may be there without the other.
+                tree.delete_manifest(&repository, digest).await?;
+                tree.delete_blob(&repository, digest).await?;
+                let namespace = tree.namespace().clone();
+                places.push(Purged { namespace, repository, manifest: manifest.is_some() });
+            }
+        }
+        files.sort_unstable();
+        files.dedup();
+        let roots = self.inner.roots.clone();
+        tokio::task::spawn_blocking(move || roots.forget(&files)).await??;
+        Ok(places)
+    }
+}
+
+/// The file of a blob of one leaf: its digest is the leaf's hash.
+fn single_leaf(digest: &Digest) -> Option<Cid> {
+    let hash: Vec<u8> = digest.is_sha256().then(|| decode(digest.hex()))??;
+    Some(Cid::new_v1(codec::RAW, Multihash::wrap(SHA2_256, &hash).ok()?))
+}
+
+fn decode(hex: &str) -> Option<Vec<u8>> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidery_core::Block;
+
+    #[test]
+    fn a_digest_is_the_hash_of_its_single_leaf() {
+        let block = Block::raw(&b"layer"[..]);
+        let digest = Digest::sha256(block.cid().hash().digest().try_into().unwrap());
+        assert_eq!(single_leaf(&digest), Some(*block.cid()));
+        assert_eq!(single_leaf(&Digest::sha512(&[1; 64])), None);
+    }
+}
