@@ -147,7 +147,7 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
     RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
-        // Here: blob_expiry: settings.blob_expiry,
+        blob_expiry: settings.blob_expiry,
         ..Default::default()
     }
 }

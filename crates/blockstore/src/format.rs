@@ -1,7 +1,7 @@
 //! The two small files at the top of a data directory: `format` says what it is, `lock` who has it.
 
 use crate::{
-    disk::{Disk, try_lock, unlock},
+    disk::{Disk, DiskFile, try_lock, unlock},
     options::OpenError,
 };
 use cidery_core::StoreError;
@@ -10,6 +10,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
     path::Path,
+    sync::Arc,
 };
 
 /// The format of the directory as a whole.
@@ -19,17 +20,48 @@ const LOCK: &str = "lock";
 
 /// Writes a small file so that it is there whole, or not at all.
 pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let failed = |error| StoreError::io(format!("creating {name}"), error);
-    let temporary = format!("{name}.new");
-    match disk.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    stage(disk, name, bytes)?;
+    settle(disk, name)
+}
+
+/// Writes a file's new contents beside it, durably. After a failure nothing has changed.
+pub(crate) fn stage(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<Arc<dyn DiskFile>, StoreError> {
+    let temporary = temporary(name);
+    let write = || {
+        remove_if_there(disk, &temporary)?;
+        let file = disk.create(&temporary)?;
+        file.write_at(&[bytes], 0)?;
+        file.sync_data()?;
+        Ok(file)
+    };
+    write().map_err(|error| {
+        // It may have been the room that was missing.
+        let _ = disk.remove(&temporary);
+        StoreError::io(format!("creating {name}"), error)
+    })
+}
+
+/// Puts what was staged in place. After a failure it may be there or not.
+pub(crate) fn settle(disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
+    let renamed = disk.rename(&temporary(name), name).and_then(|()| disk.sync_dir(""));
+    renamed.map_err(|error| StoreError::io(format!("putting {name} in place"), error))
+}
+
+/// What a stop left of a file that was being staged goes.
+pub(crate) fn remove_staged(disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
+    let temporary = temporary(name);
+    remove_if_there(disk, &temporary).map_err(|error| StoreError::io(format!("removing {temporary}"), error))
+}
+
+fn temporary(name: &str) -> String {
+    format!("{name}.new")
+}
+
+fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
-    let file = disk.create(&temporary).map_err(failed)?;
-    file.write_at(&[bytes], 0).map_err(failed)?;
-    file.sync_data().map_err(failed)?;
-    disk.rename(&temporary, name).map_err(failed)?;
-    disk.sync_dir("").map_err(failed)
 }
 
 /// The id of the store in a directory: one line, `cidery-store <version> <id in 16 hex digits>`.

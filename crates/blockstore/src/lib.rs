@@ -18,8 +18,14 @@
 //! (`store/checkpoint.rs`) moves recent blocks into the index and notes per pack how far the index
 //! goes, so that the next start reads only what follows.
 //!
-//! **Threads.** Three belong to an open store: one writes checkpoints, one keeps the marks of what is
-//! published (`marks.rs`), one hands written pages to the disk ahead of the flush. They end when the store is closed or its last handle is dropped. No lock is
+//! The leader also writes the journal anew when most of it says nothing any more (`store/shorten.rs`).
+//!
+//! **Damage.** Checksums are compared on every read, and hashes by a scrub (`store/scrub.rs`), which repairs
+//! what it can (`store/repair.rs`).
+//!
+//! **Threads.** Four belong to an open store: one writes checkpoints, one keeps the marks of what is
+//! published (`marks.rs`), one collects what nothing reaches (`store/gc/`), one hands written pages to the
+//! disk ahead of the flush. They end when the store is closed or its last handle is dropped. No lock is
 //! held across input or output but these: a pack's append lock, and the locks that let one checkpoint, one
 //! walk and one leader run at a time.
 //!
@@ -44,4 +50,4 @@ mod tests;
 
 pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::{Amount, Collected, DiskStore, DiskUsage};
+pub use store::{Amount, Collected, DiskStore, DiskUsage, ScrubOptions, Scrubbed};

@@ -14,6 +14,8 @@ pub struct Options {
     pub index_cache: u64,
     /// A pack that has grown to this many bytes takes no more blocks.
     pub pack_size: u64,
+    /// The journal is written anew when it is longer than this, in bytes, and a quarter of it would do.
+    pub journal_size: u64,
     /// How long the predecessors of a continuously published root stay public, for pulls in flight. They
     /// are withdrawn together, at most once an hour for a namespace, so up to an hour later.
     pub predecessors: Duration,
@@ -36,6 +38,7 @@ impl Default for Options {
             progress: None,
             index_cache: 2 << 20,
             pack_size: 1 << 30,
+            journal_size: 4 << 20,
             predecessors: Duration::from_secs(48 * 3600),
             history: 32,
             cache_limit: None,
@@ -52,6 +55,7 @@ impl fmt::Debug for Options {
             .field("progress", &self.progress.is_some())
             .field("index_cache", &self.index_cache)
             .field("pack_size", &self.pack_size)
+            .field("journal_size", &self.journal_size)
             .field("predecessors", &self.predecessors)
             .field("history", &self.history)
             .field("cache_limit", &self.cache_limit)
@@ -62,7 +66,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What a long start is busy with.
+/// What takes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Reading the headers of all packs to make a new index.
@@ -75,6 +79,8 @@ pub enum Stage {
     Evict,
     /// It copies what lives in packs with much that is dead; counted in bytes.
     Compact,
+    /// A scrub reads the packs; counted in bytes.
+    Scrub,
 }
 
 /// How far a stage got.

@@ -107,6 +107,7 @@ fn stage(stage: StoreStage) -> Stage {
         StoreStage::Sweep => ("going through the index", true),
         StoreStage::Evict => ("shrinking the cache", false),
         StoreStage::Compact => ("compacting", false),
+        StoreStage::Scrub => ("reading every block", false),
     };
     Stage { name: name.into(), blocks }
 }

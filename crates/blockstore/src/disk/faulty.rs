@@ -55,6 +55,8 @@ struct World {
     room: Option<u64>,
     failing_flushes: u32,
     failing_reads: bool,
+    /// A part of a file that can't be read.
+    bad_sector: Option<(usize, std::ops::Range<u64>)>,
     on_flush: Option<Arc<dyn Fn() + Send + Sync>>,
     on_read: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -127,6 +129,10 @@ impl FaultyDisk {
         world.stop_at = Some(world.operations + operation - 1);
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.lock().stopped
+    }
+
     /// How many operations that change something there were.
     pub(crate) fn operations(&self) -> u64 {
         self.0.lock().operations
@@ -144,6 +150,12 @@ impl FaultyDisk {
 
     pub(crate) fn fail_reads(&self, fail: bool) {
         self.0.lock().failing_reads = fail;
+    }
+
+    /// Lets reads of a part of a file fail as a disk's bad sectors do.
+    pub(crate) fn fail_reads_of(&self, name: &str, part: std::ops::Range<u64>) {
+        let mut world = self.0.lock();
+        world.bad_sector = Some((world.names[name], part));
     }
 
     /// Calls `hook` before every flush of a file.
@@ -264,6 +276,10 @@ impl DiskFile for FaultyFile {
         let world = self.0.0.lock();
         if world.failing_reads {
             return Err(io::Error::other("a read failed"));
+        }
+        let end = offset + buffer.len() as u64;
+        if world.bad_sector.as_ref().is_some_and(|(node, bad)| *node == self.1 && bad.start < end && offset < bad.end) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
         }
         let bytes = world.nodes[self.1].view.get(offset as usize..).unwrap_or_default();
         let len = bytes.len().min(buffer.len());

@@ -50,4 +50,6 @@ pub(crate) trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Asks for a range to be written back soon, so that the next flush is short. Promises nothing.
     fn start_writeback(&self, _offset: u64, _len: u64) {}
+    /// Lets the system forget what it has read of the file, so that the next read is the disk's.
+    fn forget_read(&self) {}
 }

@@ -116,4 +116,8 @@ impl DiskFile for RealFile {
     fn start_writeback(&self, offset: u64, len: u64) {
         sys::start_writeback(&self.0, offset, len);
     }
+
+    fn forget_read(&self) {
+        sys::forget_read(&self.0);
+    }
 }

@@ -27,6 +27,12 @@ pub(super) fn start_writeback(file: &File, offset: u64, len: u64) {
     unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Drops the clean pages of a file from the page cache.
+pub(super) fn forget_read(file: &File) {
+    // SAFETY: no memory is passed. A length of 0 is the whole file.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// Frees the whole pages of a range and zeroes the rest of it. A file system that has no holes keeps it all.
 pub(super) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);

@@ -17,16 +17,21 @@
 //!   never answered: it is cut off;
 //! - a batch that does not hold *with* a later one behind it was acknowledged and is damaged now: the
 //!   store refuses to open, since going on would silently lose or resurrect state.
+//!
+//! When most of it says nothing any more, a shorter one takes its place ([`compact`]).
 
+mod compact;
 mod record;
 mod state;
 
+pub(crate) use compact::image;
 pub(crate) use record::{Event, MAX_BODY, Record};
 pub(crate) use state::{Published, Space, State, to_millis};
 
 use crate::{
     codec::{Put, Take},
     disk::{Disk, DiskFile},
+    format,
     notes::Notes,
     options::OpenError,
 };
@@ -50,9 +55,14 @@ pub(crate) struct Journal {
     file: Arc<dyn DiskFile>,
     id: u64,
     len: u64,
+    /// How long it has to be before it is looked at whether a shorter one would do.
+    look_at: u64,
+    /// The next one who looks finds that it would.
+    #[cfg(test)]
+    pub(crate) forced: bool,
 }
 
-/// Why a batch was not made durable.
+/// Why a batch, or a new journal, was not made durable.
 pub(crate) enum AppendError {
     /// Nothing was written that counts; a later attempt may work.
     Write(StoreError),
@@ -82,6 +92,29 @@ impl BatchHeader {
     }
 }
 
+/// The header of a journal whose records come after the sequence `base`.
+fn file_header(id: u64, base: u64) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.put_u16(VERSION);
+    header.put_u16(0);
+    header.put_u64(id);
+    header.put_u64(base);
+    header.put_u32(crc32c(&header));
+    header
+}
+
+/// The header of a batch of so many records, the first of which has this sequence.
+fn batch_header(id: u64, offset: u64, first: u64, count: usize, body: &[u8]) -> Vec<u8> {
+    let mut header = MARKER.to_vec();
+    header.put_u32(body.len() as u32);
+    header.put_u64(first);
+    header.put_u64(0);
+    header.put_u32(count as u32);
+    header.put_u32(crc32c(body));
+    header.put_u32(batch_checksum(id, offset, &header));
+    header
+}
+
 fn io_error(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
     move |error| StoreError::io(format!("{doing} the journal"), error)
 }
@@ -98,17 +131,14 @@ impl Journal {
 
     /// Creates an empty one for the store `id`, durably.
     pub(crate) fn create(disk: &dyn Disk, id: u64) -> Result<(), StoreError> {
-        let mut header = MAGIC.to_vec();
-        header.put_u16(VERSION);
-        header.put_u16(0);
-        header.put_u64(id);
-        header.put_u64(0);
-        header.put_u32(crc32c(&header));
-        crate::format::write_whole(disk, NAME, &header)
+        format::write_whole(disk, NAME, &file_header(id, 0))
     }
 
     /// Opens it and replays it into a state; notes what was cut.
     pub(crate) fn open(disk: &dyn Disk, id: u64, notes: &mut Notes) -> Result<(Self, State), OpenError> {
+        format::remove_staged(disk, NAME)?;
+        // A stop may have come between its last rename and the flush of that.
+        disk.sync_dir("").map_err(io_error("opening"))?;
         let file = disk.open(NAME).map_err(io_error("opening"))?;
         let end = file.len().map_err(io_error("reading"))?;
         let mut state = State { sequence: check_header(&*file, id)?, ..State::default() };
@@ -135,7 +165,15 @@ impl Journal {
         if let Some(last) = last {
             rewrite(&*file, last, at)?;
         }
-        Ok((Self { file, id, len: at }, state))
+        let journal = Self {
+            file,
+            id,
+            len: at,
+            look_at: 0,
+            #[cfg(test)]
+            forced: false,
+        };
+        Ok((journal, state))
     }
 
     /// Appends records as one batch and flushes it.
@@ -147,13 +185,8 @@ impl Journal {
         if body.len() > MAX_BATCH {
             return Err(AppendError::Write(StoreError::Journal("a batch is too large".into())));
         }
-        let mut header = MARKER.to_vec();
-        header.put_u32(body.len() as u32);
-        header.put_u64(records.first().map_or(0, |record| record.sequence));
-        header.put_u64(0);
-        header.put_u32(records.len() as u32);
-        header.put_u32(crc32c(&body));
-        header.put_u32(batch_checksum(self.id, self.len, &header));
+        let first = records.first().map_or(0, |record| record.sequence);
+        let header = batch_header(self.id, self.len, first, records.len(), &body);
         if let Err(error) = self.file.write_at(&[&header, &body], self.len) {
             let _ = self.file.set_len(self.len);
             return Err(AppendError::Write(io_error("writing to")(error)));

@@ -30,8 +30,8 @@ pub(crate) enum Event {
     PackFlushed { pack: u64, salt: u64, len: u64 },
     /// Kind 9: tombstones of the records at these offsets, in ascending order. They hold no block any more.
     Dead { pack: u64, offsets: Vec<u64> },
-    /// Kind 10: a pack is no more. Its id is not given to another.
-    PackRemoved(u64),
+    /// Kind 10: these packs are no more, in ascending order. Their ids are not given to others.
+    PacksRemoved(Vec<u64>),
     /// Kind 12: files that no earlier root shows any more.
     Forgotten(Vec<Cid>),
     /// Kind 13: some of them were put again.
@@ -69,7 +69,7 @@ impl Event {
             Self::UploadEnded(_) => 7,
             Self::PackFlushed { .. } => 8,
             Self::Dead { .. } => 9,
-            Self::PackRemoved(_) => 10,
+            Self::PacksRemoved(_) => 10,
             Self::Forgotten(_) => 12,
             Self::Readmitted(_) => 13,
             Self::Collected { .. } => 14,
@@ -120,7 +120,7 @@ impl Event {
                 out.put_u64(*pack);
                 out.put_ascending(offsets);
             }
-            Self::PackRemoved(pack) => out.put_u64(*pack),
+            Self::PacksRemoved(packs) => out.put_ascending(packs),
             Self::Forgotten(files) | Self::Readmitted(files) => out.put_cids(files),
             Self::Collected { upto, past } => {
                 out.put_u64(*upto);
@@ -166,7 +166,7 @@ impl Event {
             7 => Self::UploadEnded(take.parse()?),
             8 => Self::PackFlushed { pack: take.u64()?, salt: take.u64()?, len: take.u64()? },
             9 => Self::Dead { pack: take.u64()?, offsets: take.ascending()? },
-            10 => Self::PackRemoved(take.u64()?),
+            10 => Self::PacksRemoved(take.ascending()?),
             12 => Self::Forgotten(take.cids()?),
             13 => Self::Readmitted(take.cids()?),
             14 => Self::Collected { upto: take.u64()?, past: take.u64()? },
@@ -234,7 +234,7 @@ mod tests {
             Event::UploadEnded(String::new()),
             Event::PackFlushed { pack: 1, salt: 2, len: 3 },
             Event::Dead { pack: 1, offsets: vec![0, 32, 33, 300, 1 << 20, u64::MAX] },
-            Event::PackRemoved(4),
+            Event::PacksRemoved(vec![4, 9]),
             Event::Forgotten(vec![cid]),
             Event::Readmitted(vec![cid, cid]),
             Event::Collected { upto: 7, past: 3 },

@@ -140,10 +140,12 @@ impl State {
                 dead.sort();
                 dead.dedup();
             }
-            Event::PackRemoved(pack) => {
-                self.packs.remove(pack);
-                self.dead.remove(pack);
-                self.removed.insert(*pack);
+            Event::PacksRemoved(packs) => {
+                for pack in packs {
+                    self.packs.remove(pack);
+                    self.dead.remove(pack);
+                }
+                self.removed.extend(packs);
             }
             Event::Forgotten(files) => {
                 self.forgotten.extend(files.iter().map(|file| (*file, record.sequence)));
@@ -161,6 +163,18 @@ impl State {
     /// Whether the record at this place is dead.
     pub(crate) fn is_dead(&self, pack: u64, offset: u64) -> bool {
         self.removed.contains(&pack) || self.dead.get(&pack).is_some_and(|dead| dead.binary_search(&offset).is_ok())
+    }
+
+    /// Everything that has to come back after a replay.
+    #[cfg(test)]
+    pub(crate) fn facts(&self) -> Vec<String> {
+        let said = |space: &&Space| space.root().is_some() || !space.links.is_empty() || space.publication.is_some();
+        let spaces = self.spaces.iter().filter(|(_, space)| said(space)).map(|space| format!("{space:?}"));
+        let uploads = self.uploads.iter().map(|upload| format!("{upload:?}"));
+        let packs = self.packs.iter().map(|pack| format!("{pack:?}"));
+        let dead = self.dead.iter().map(|dead| format!("dead {dead:?}"));
+        let rest = format!("{:?} {:?} {} {}", self.removed, self.forgotten, self.collected, self.sequence);
+        spaces.chain(uploads).chain(packs).chain(dead).chain([rest]).collect()
     }
 
     pub(crate) fn publication(&self, namespace: &Namespace) -> Option<Published> {

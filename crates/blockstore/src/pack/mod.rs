@@ -5,7 +5,8 @@ mod scan;
 mod set;
 
 pub(crate) use record::{
-    BadHeader, Class, FILE_HEADER, FileHeader, Header, Kind, Location, VERSION, Verdict, origin_from, verify,
+    BadHeader, Class, FILE_HEADER, FileHeader, Header, Kind, Location, VERSION, Verdict, cid_of, disown, origin_from,
+    verify,
 };
 pub(crate) use scan::{Found, Scan};
 pub(crate) use set::{DIRECTORY, Packs, Writeback, file_name, id_of, write_back};

@@ -165,6 +165,23 @@ pub(crate) fn encode(salt: u64, offset: u64, kind: Kind, origin: Origin, cid: &C
     out
 }
 
+/// A record's header that does not vouch for its payload any more: the payload's bytes are not the block's,
+/// although they are the ones that were written. `None` if the header does not hold either.
+pub(crate) fn disown(salt: u64, offset: u64, head: &[u8]) -> Option<Vec<u8>> {
+    let mut fixed = head.get(..16)?.to_vec();
+    let payload_crc = u32::from_le_bytes(fixed.get(12..)?.try_into().ok()?);
+    fixed.truncate(12);
+    fixed.put_u32(!payload_crc);
+    let crc = checksum(salt, offset, &fixed, head.get(RECORD_HEADER..)?);
+    fixed.put_u32(crc);
+    Some(fixed)
+}
+
+/// The CID in a record whose header need not hold.
+pub(crate) fn cid_of(head: &[u8]) -> Option<Cid> {
+    Cid::try_from(head.get(RECORD_HEADER..)?).ok()
+}
+
 fn checksum(salt: u64, offset: u64, fixed: &[u8], cid: &[u8]) -> u32 {
     let crc = crc32c_append(crc32c(&salt.to_le_bytes()), &offset.to_le_bytes());
     crc32c_append(crc32c_append(crc, fixed), cid)

@@ -231,6 +231,18 @@ impl Packs {
         self.append(&mut slot, class, record, publish)
     }
 
+    /// Writes over bytes of a pack; the next flush makes that durable.
+    pub(crate) fn overwrite(&self, pack: &Arc<Pack>, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        let file = self.file(pack)?;
+        let mut append = pack.append.lock();
+        let written = file.write_at(&[bytes], offset);
+        written.map_err(|e| StoreError::io(format!("writing to {}", file_name(pack.id())), e))?;
+        if !std::mem::replace(&mut append.queued, true) {
+            self.dirty.lock().push(pack.clone());
+        }
+        Ok(())
+    }
+
     /// Makes everything that was appended before durable, and says which packs had to be flushed.
     /// Counts the flushes in `barriers`. After an error nothing that was written can be called durable.
     pub(crate) fn flush(&self, barriers: &AtomicU64) -> Result<Vec<Arc<Pack>>, StoreError> {

@@ -27,7 +27,7 @@ impl Inner {
     }
 
     /// The same place, unless the block there is being removed.
-    fn unless_dying(&self, hash: &Multihash, place: Option<Location>) -> Option<Location> {
+    pub(super) fn unless_dying(&self, hash: &Multihash, place: Option<Location>) -> Option<Location> {
         place.filter(|place| self.dying.read().get(hash) != Some(place))
     }
 

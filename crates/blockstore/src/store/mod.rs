@@ -5,15 +5,20 @@ mod checkpoint;
 mod gc;
 mod holds;
 mod open;
+mod repair;
 mod room;
 mod roots;
 mod round;
+mod scrub;
+mod shorten;
+mod telling;
 mod usage;
 mod uses;
 mod withdrawn;
 mod writer;
 
 pub use gc::Collected;
+pub use scrub::{ScrubOptions, Scrubbed};
 pub use usage::{Amount, DiskUsage};
 
 use crate::{
@@ -203,7 +208,7 @@ impl DiskStore {
     }
 }
 
-/// Does long work on a thread of its own, which gives way to others.
+/// Runs work on a thread of its own, which gives way to others.
 fn politely<T: Send>(name: &str, work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
     std::thread::scope(|scope| {
         let work = || {

@@ -146,6 +146,12 @@ impl Draft<'_> {
 impl Inner {
     /// Does the work of one group. Runs on one thread at a time.
     pub(super) fn round(&self, ops: Vec<Op>) -> Vec<Result<Outcome, CommitError>> {
+        let results = self.commit_all(ops);
+        self.shorten_journal();
+        results
+    }
+
+    fn commit_all(&self, ops: Vec<Op>) -> Vec<Result<Outcome, CommitError>> {
         let all_fail = |error: StoreError, n: usize| (0..n).map(|_| Err(error.clone().into())).collect();
         let members = ops.len();
         if let Err(error) = self.check_sound() {

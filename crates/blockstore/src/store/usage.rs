@@ -2,8 +2,9 @@
 
 use super::{
     DiskStore, Inner,
-    gc::{Lot, Marking, Tell, Telling},
+    gc::{Lot, Marking},
     politely,
+    telling::{Tell, Telling},
 };
 use crate::{
     options::{Progress, Stage},

@@ -24,6 +24,7 @@ fn push() -> Vec<Step> {
         Commit(2),
         Publish,
         Checkpoint,
+        Shorten,
         File(2, 3),
         Link(3),
         Commit(1),
@@ -38,6 +39,8 @@ fn push() -> Vec<Step> {
         SaveUpload(2, 5),
         Publish,
         Unlink(1),
+        Shorten,
+        Link(5),
     ]
 }
 
@@ -55,7 +58,9 @@ fn tidy() -> Vec<Step> {
         Replace,
         Forget(0),
         Forget(1),
+        Shorten,
         Collect,
+        Shorten,
         Put(3, Origin::Pushed),
         File(2, 3),
         Link(3),
@@ -75,6 +80,8 @@ fn tidy() -> Vec<Step> {
         Replace,
         DropUpload(1),
         Collect,
+        Shorten,
+        Reopen,
     ]
 }
 
@@ -164,6 +171,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3_u8, 0..300_u16).prop_map(|(id, n)| Step::SaveUpload(id, n)),
         1 => (0..3_u8).prop_map(Step::DropUpload),
         1 => Just(Step::Checkpoint),
+        2 => Just(Step::Shorten),
         2 => Just(Step::Replace),
         1 => (0..DOOMED).prop_map(Step::CommitDoomed),
         1 => (0..DOOMED).prop_map(Step::Forget),

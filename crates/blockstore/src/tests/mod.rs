@@ -8,4 +8,6 @@ mod loss;
 mod marks;
 mod player;
 mod rig;
+mod scrub;
+mod shorten;
 mod usage;

@@ -26,6 +26,8 @@ pub(super) enum Step {
     SaveUpload(u8, u16),
     DropUpload(u8),
     Checkpoint,
+    /// The journal is written anew.
+    Shorten,
     /// A root of its own over the latest blocks: what only earlier ones reach can go.
     Replace,
     /// A root that also holds a file which can be forgotten later.
@@ -83,7 +85,7 @@ fn leaf(file: u16, n: u8) -> Block {
 pub(super) const DOOMED: u16 = 6;
 
 fn doomed(n: u16) -> Block {
-    Block::raw(format!("doomed {n}").repeat(if n % 2 == 0 { 10 } else { 40_000 }).into_bytes())
+    Block::raw(format!("doomed {n}").repeat(if n.is_multiple_of(2) { 10 } else { 40_000 }).into_bytes())
 }
 
 fn link(n: u16) -> Link {
@@ -291,6 +293,14 @@ impl Player {
                 self.store().drop_upload(&format!("u{id}")).map(|()| true)
             }
             Step::Checkpoint => self.store().inner().checkpoint().map(|()| true),
+            Step::Shorten => {
+                let shortened = self.store().inner().shorten_journal_now();
+                if shortened.is_ok() && !self.rig.disk.is_stopped() {
+                    let (replayed, known) = self.store().inner().facts_on(&self.rig.disk.after_power_cut(Fate::Drop));
+                    assert_eq!(replayed, known);
+                }
+                shortened.map(|()| true)
+            }
             Step::Reopen => {
                 let closed = self.store().close();
                 self.store = None;

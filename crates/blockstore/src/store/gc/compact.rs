@@ -61,7 +61,7 @@ impl Inner {
             if progressed.placed(id) > dead {
                 return Ok(false);
             }
-            self.note_down(vec![Event::PackRemoved(id)])?;
+            self.note_down(vec![Event::PacksRemoved(vec![id])])?;
             self.unmarked.lock().remove(&id);
             progressed.forget(id);
             self.with_index_as_it_is(|index| index.remove_checkpoint(id))?;

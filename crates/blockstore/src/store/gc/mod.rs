@@ -18,14 +18,19 @@ mod auto;
 mod compact;
 mod evict;
 mod mark;
+mod rotten;
 mod sweep;
 
 pub(super) use auto::Collector;
 pub(super) use mark::Marking;
+pub(super) use rotten::Rotten;
 pub(super) use sweep::Lot;
 
-use super::{DiskStore, Inner, politely};
-use crate::options::{Progress, Stage};
+use super::{
+    DiskStore, Inner, politely,
+    telling::{Tell, Telling},
+};
+use crate::options::Progress;
 use cidery_core::StoreError;
 use std::{
     collections::BTreeMap,
@@ -52,9 +57,6 @@ pub struct Collected {
     /// How long it took.
     pub took: Duration,
 }
-
-/// Tells how far a collection is.
-pub(super) type Tell<'a> = &'a (dyn Fn(Progress) + Sync);
 
 /// What the sweep learns of a pack.
 #[derive(Debug, Clone, Copy, Default)]
@@ -151,27 +153,5 @@ impl Inner {
 
     fn check_collecting(&self) -> Result<(), StoreError> {
         self.check_open()
-    }
-}
-
-/// Tells of a stage at most a few times a second.
-pub(super) struct Telling<'a> {
-    tell: Tell<'a>,
-    stage: Stage,
-    total: u64,
-    last: Option<Instant>,
-}
-
-impl<'a> Telling<'a> {
-    pub(super) fn new(tell: Tell<'a>, stage: Stage, total: u64) -> Self {
-        Self { tell, stage, total, last: None }
-    }
-
-    pub(super) fn at(&mut self, done: u64) {
-        const PAUSE: Duration = Duration::from_millis(100);
-        if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
-            self.last = Some(Instant::now());
-            (self.tell)(Progress { stage: self.stage, done, total: self.total.max(done) });
-        }
     }
 }
