@@ -77,6 +77,14 @@ safe. Interrupting the command leaves the node at it.")]
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
+    /// Read every block, repair what is damaged, and name what cannot be repaired
+    #[command(after_help = "\
+Examples:
+  cidery scrub
+  cidery scrub --rate 500MiB        faster; pushes and pulls may have to wait for the disk
+
+What only peers can repair they are asked for. Ends with an error if anything stays damaged.")]
+    Scrub(Scrub),
 }
 
 #[derive(Debug, Args, Default)]
@@ -184,6 +192,16 @@ pub struct Export {
     pub format: Option<ExportFormat>,
 }
 
+#[derive(Debug, Args)]
+pub struct Scrub {
+    /// How much is read in a second at most; 0 for no limit
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub rate: Size,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What an export writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
@@ -232,6 +250,8 @@ mod tests {
             "cidery import layout --as hello:1 --data d",
             "cidery gc --data d --json",
             "cidery du --data d --json",
+            "cidery scrub --rate 200MiB --data d --json",
+            "cidery scrub",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -9,6 +9,7 @@ mod images;
 mod import;
 mod publish;
 mod pull;
+mod scrub;
 mod status;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use serde::Serialize;
+use std::time::Duration;
 
 /// Runs one.
 pub async fn run(command: Command, settings: &Settings) -> Result<()> {
@@ -33,6 +35,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Import(options) => import::run(&mut node, options).await,
         Command::Gc(Json { json }) => gc::run(&mut node, json).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
+        Command::Scrub(options) => scrub::run(&mut node, options).await,
     }
 }
 
@@ -45,6 +48,11 @@ fn without_host(name: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Seconds as people read them.
+fn time(seconds: f64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis((seconds * 1000.0) as u64))
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

@@ -64,6 +64,7 @@ impl Control {
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
             .route("/du", post(upkeep::usage))
+            .route("/scrub", post(upkeep::scrub))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())
             .with_state(state);

@@ -2,16 +2,19 @@
 
 use super::{
     long::{Frames, QUEUE, answer, closing},
+    peers::Peers,
     server::State,
-    types::{Collected, NamespaceUsage, Progress, Stage, Usage},
+    types::{Collected, NamespaceUsage, Progress, ScrubRequest, Scrubbed, Stage, Usage},
 };
 use anyhow::Result;
-use axum::{extract, response::Response};
-use cidery_blockstore::{Collected as StoreCollected, DiskUsage, Progress as StoreProgress, Stage as StoreStage};
+use axum::{Json, extract, response::Response};
+use cidery_blockstore::{
+    Collected as StoreCollected, DiskUsage, Progress as StoreProgress, ScrubOptions, Stage as StoreStage,
+};
 use cidery_core::StoreError;
 use serde::Serialize;
 use std::sync::Mutex;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 /// Who hears how far the store is.
 type Tell<'a> = &'a (dyn Fn(StoreProgress) + Sync);
@@ -41,6 +44,26 @@ pub async fn usage(extract::State(state): extract::State<State>) -> Response {
     begin(move |tell| {
         let found = state.store.usage(tell);
         Ok(used(found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?))
+    })
+}
+
+pub async fn scrub(extract::State(state): extract::State<State>, Json(request): Json<ScrubRequest>) -> Response {
+    let handle = Handle::current();
+    begin(move |tell| {
+        let peers = Peers::new(&state, &handle);
+        let options = ScrubOptions { bytes_per_second: Some(request.rate).filter(|rate| *rate > 0) };
+        let done = state.store.scrub(options, tell, &|cid| peers.fetch(cid))?;
+        let touched = handle.block_on(state.registry.touched(done.damaged.iter().copied()))?;
+        Ok(Scrubbed {
+            blocks: done.blocks,
+            bytes: done.bytes,
+            repaired: done.repaired.iter().map(ToString::to_string).collect(),
+            removed: done.removed,
+            damaged: done.damaged.iter().map(ToString::to_string).collect(),
+            images: touched.images,
+            namespaces: touched.namespaces.iter().map(ToString::to_string).collect(),
+            seconds: done.took.as_secs_f64(),
+        })
     })
 }
 
