@@ -13,5 +13,6 @@ mod interop;
 mod journey;
 mod model;
 mod refusals;
+mod scrub;
 mod static_binary;
 mod upkeep;

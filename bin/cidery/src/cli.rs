@@ -86,6 +86,14 @@ need it can't be pulled whole any more. What others have fetched stays with them
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
+    /// Read every block, repair what is damaged, and name what cannot be repaired
+    #[command(after_help = "\
+Examples:
+  cidery scrub
+  cidery scrub --rate 500MiB        faster; pushes and pulls may have to wait for the disk
+
+What only peers can repair they are asked for. Ends with an error if anything stays damaged.")]
+    Scrub(Scrub),
 }
 
 #[derive(Debug, Args, Default)]
@@ -212,6 +220,16 @@ pub struct Export {
     pub format: Option<ExportFormat>,
 }
 
+#[derive(Debug, Args)]
+pub struct Scrub {
+    /// How much is read in a second at most; 0 for no limit
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub rate: Size,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What an export writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
@@ -261,6 +279,8 @@ mod tests {
             "cidery gc --all --data d --json",
             "cidery purge sha256:0 --data d --json",
             "cidery du --data d --json",
+            "cidery scrub --rate 200MiB --data d --json",
+            "cidery scrub",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

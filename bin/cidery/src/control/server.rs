@@ -67,6 +67,7 @@ impl Control {
             .route("/gc", post(upkeep::collect))
             .route("/purge", post(upkeep::purge))
             .route("/du", post(upkeep::usage))
+            .route("/scrub", post(upkeep::scrub))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())
             .with_state(state);

@@ -192,6 +192,32 @@ pub struct NamespaceUsage {
     pub bytes: u64,
 }
 
+/// Asks for a scrub.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ScrubRequest {
+    /// Bytes per second at most; 0 for no limit.
+    pub rate: u64,
+}
+
+/// `cidery scrub --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// What was read.
+    pub blocks: u64,
+    pub bytes: u64,
+    /// CIDs of blocks that were damaged and are good again.
+    pub repaired: Vec<String>,
+    /// How many damaged blocks of the cache were removed: the next pull fetches them again.
+    pub removed: u64,
+    /// CIDs of blocks that are damaged still.
+    pub damaged: Vec<String>,
+    /// The names of images that need one of those.
+    pub images: Vec<String>,
+    /// Namespaces in which one of those is in something else than an image with a tag.
+    pub namespaces: Vec<String>,
+    pub seconds: f64,
+}
+
 /// How far long work is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
