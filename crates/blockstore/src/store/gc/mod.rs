@@ -23,6 +23,7 @@ mod sweep;
 
 pub(super) use auto::Collector;
 pub(super) use rotten::Rotten;
+pub(super) use sweep::PUNCHED;
 
 use super::{
     DiskStore, Inner, politely,
