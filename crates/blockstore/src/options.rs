@@ -81,6 +81,8 @@ pub enum Stage {
     Compact,
     /// A scrub reads the packs; counted in bytes.
     Scrub,
+    /// A backup goes through the packs; counted in bytes.
+    Backup,
 }
 
 /// How far a stage got.
