@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod archives;
+mod backup;
 mod cli;
 mod clients;
 mod cold;

@@ -83,6 +83,13 @@ Example:
 It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk. Images that \
 need it can't be pulled whole any more. What others have fetched stays with them.")]
     Purge(Purge),
+    /// Copy everything while the node runs; again, only what came since
+    #[command(after_help = "\
+Example:
+  cidery backup /mnt/backup/cidery
+
+To restore, stop the node and start it on a copy of the backup: cidery serve --data COPY.")]
+    Backup(Backup),
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
@@ -168,6 +175,16 @@ pub struct Gc {
     /// Also blobs that no manifest names and that are younger than --blob-expiry: a push under way may need them
     #[arg(long)]
     pub all: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// A new or empty directory, or an earlier backup of this node
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
@@ -278,6 +295,7 @@ mod tests {
             "cidery import layout --as hello:1 --data d",
             "cidery gc --all --data d --json",
             "cidery purge sha256:0 --data d --json",
+            "cidery backup copy --data d --json",
             "cidery du --data d --json",
             "cidery scrub --rate 200MiB --data d --json",
             "cidery scrub",

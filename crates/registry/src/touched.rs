@@ -9,7 +9,7 @@ use crate::{
 };
 use cidery_core::{Cid, Fetcher, Multihash, Namespace, Reference, RepositoryName, codec, dag};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 use tokio::task::spawn_blocking;
@@ -104,10 +104,11 @@ impl Registry {
             };
             let mut needs = false;
             for cid in cids {
-                if !files.contains_key(&cid) {
-                    files.insert(cid, below(search, cid).await?);
-                }
-                for hash in &files[&cid] {
+                let hashes = match files.entry(cid) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(below(search, cid).await?),
+                };
+                for hash in &*hashes {
                     open.remove(hash);
                     needs = true;
                 }

@@ -1,5 +1,6 @@
 //! The commands that talk to a running node.
 
+mod backup;
 pub mod bar;
 mod du;
 mod export;
@@ -37,6 +38,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Gc(options) => gc::run(&mut node, options).await,
         Command::Purge(options) => purge::run(&mut node, options).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
+        Command::Backup(options) => backup::run(&mut node, options).await,
         Command::Scrub(options) => scrub::run(&mut node, options).await,
     }
 }

@@ -1,6 +1,7 @@
 //! What goes over the control socket, and out of `--json`: field names are stable.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// `cidery status --json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,6 +110,28 @@ pub struct Imported {
 pub struct CollectRequest {
     /// Blobs that no manifest names go too, however new they are.
     pub all: bool,
+}
+
+/// Asks for a backup.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// An absolute path on the node's machine.
+    pub directory: PathBuf,
+}
+
+/// `cidery backup --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Pack files of the copy.
+    pub packs: u64,
+    /// How long they are together, holes included, and how much of the disk they take.
+    pub bytes: u64,
+    pub disk_bytes: u64,
+    /// What was written of that this time.
+    pub copied_bytes: u64,
+    /// What the node's disk could not read.
+    pub unreadable_bytes: u64,
+    pub seconds: f64,
 }
 
 /// Asks for a digest to be deleted everywhere.

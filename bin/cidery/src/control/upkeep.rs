@@ -5,10 +5,11 @@ use super::{
     peers::Peers,
     server::{Failure, State},
     types::{
-        CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged, PurgedPlace, ScrubRequest, Scrubbed,
-        Stage, Usage,
+        BackedUp, BackupRequest, CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged,
+        PurgedPlace, ScrubRequest, Scrubbed, Stage, Usage,
     },
 };
+use crate::serve::IDENTITY;
 use anyhow::{Context, Result};
 use axum::{Json, extract, response::Response};
 use cidery_blockstore::{
@@ -16,7 +17,7 @@ use cidery_blockstore::{
 };
 use cidery_core::{Digest, StoreError};
 use serde::Serialize;
-use std::{sync::Mutex, time::Duration};
+use std::{fs, sync::Mutex, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 /// Who hears how far the store is.
@@ -93,6 +94,23 @@ pub async fn scrub(extract::State(state): extract::State<State>, Json(request): 
     })
 }
 
+pub async fn backup(extract::State(state): extract::State<State>, Json(request): Json<BackupRequest>) -> Response {
+    begin(move |tell| {
+        let done = state.store.backup(&request.directory, tell)?;
+        // What makes the copy this node. It does not change while a node runs.
+        let (from, to) = (state.data.join(IDENTITY), request.directory.join(IDENTITY));
+        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        Ok(BackedUp {
+            packs: done.packs,
+            bytes: done.bytes,
+            disk_bytes: done.disk_bytes,
+            copied_bytes: done.copied_bytes,
+            unreadable_bytes: done.unreadable_bytes,
+            seconds: done.took.as_secs_f64(),
+        })
+    })
+}
+
 /// Says what damage means for the work it stopped.
 fn explain(error: StoreError, consequence: &'static str) -> anyhow::Error {
     let is_damage = matches!(error, StoreError::Corrupt { .. });
@@ -157,6 +175,7 @@ fn stage(stage: StoreStage) -> Stage {
         StoreStage::Evict => ("shrinking the cache", false),
         StoreStage::Compact => ("compacting", false),
         StoreStage::Scrub => ("reading every block", false),
+        StoreStage::Backup => ("backing up", false),
     };
     Stage { name: name.into(), blocks }
 }

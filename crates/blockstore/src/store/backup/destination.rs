@@ -52,8 +52,9 @@ fn seal(journal: &[u8]) -> Seal {
 
 impl<'a> Destination<'a> {
     /// Looks at a directory and changes nothing. Refuses one that anybody else may need.
-    pub(super) fn open(disk: &'a dyn Disk, id: u64) -> io::Result<Self> {
-        let names = disk.list("")?;
+    pub(super) fn open(disk: &'a dyn Disk, id: u64, beside: &[String]) -> io::Result<Self> {
+        let mut names = disk.list("")?;
+        names.retain(|name| !beside.contains(name));
         let known = [NAME, format::NAME, journal::NAME, uses::NAME, format::LOCK, PACKS, "index"];
         let is_known = |name: &&String| known.contains(&name.strip_suffix(".new").unwrap_or(name));
         if let Some(other) = names.iter().find(|name| !is_known(name)) {

@@ -92,7 +92,7 @@ impl DiskStore {
         let existed = directory.exists();
         if existed {
             // Before anything is written to it.
-            Destination::open(&disk, inner.id).map_err(failed)?;
+            Destination::open(&disk, inner.id, &inner.options.beside).map_err(failed)?;
         }
         create_private_dir(directory).map_err(failed)?;
         if self.0.is_inside(directory).map_err(failed)? {
@@ -106,7 +106,7 @@ impl DiskStore {
             other => failed(io::Error::new(io::ErrorKind::ResourceBusy, other.to_string())),
         })?;
         politely("store-backup", || {
-            let destination = Destination::open(&disk, inner.id).map_err(failed)?;
+            let destination = Destination::open(&disk, inner.id, &inner.options.beside).map_err(failed)?;
             // One that was made by looking into the copy would be behind.
             let index = SledHome { path: directory.join("index"), cache: 0 };
             index.wipe().map_err(|error| StoreError::Index(error.0))?;
@@ -129,7 +129,8 @@ impl Handle {
 impl Inner {
     #[cfg(test)]
     pub(crate) fn back_up_to(&self, disk: &dyn crate::disk::Disk) -> Result<BackedUp, StoreError> {
-        let destination = Destination::open(disk, self.id).map_err(|e| StoreError::io("backing up", e))?;
+        let destination =
+            Destination::open(disk, self.id, &self.options.beside).map_err(|e| StoreError::io("backing up", e))?;
         self.back_up(destination, &|_| {})
     }
 
