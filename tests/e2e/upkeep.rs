@@ -88,7 +88,9 @@ fn what_takes_the_disk() {
     let dead = number(&node.json(&["du"]), "dead_bytes");
     assert!(near(dead, 2 * MB), "{dead}");
     assert!(node.run(&["du"]).contains("`cidery gc` gives it back"));
-    assert_eq!(node_gc(&node).freed, dead);
+    // The nodes of one more state may have died meanwhile.
+    let freed = node_gc(&node).freed;
+    assert!((dead..dead + 20_000).contains(&freed), "{freed} of {dead}");
     assert_eq!(number(&node.json(&["du"]), "dead_bytes"), 0);
 }
 

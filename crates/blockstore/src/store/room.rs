@@ -21,7 +21,8 @@ impl Inner {
     /// reserve until then.
     pub(super) fn check_space(&self, block: &Block, origin: Origin) -> Result<(), StoreError> {
         let is_own_node = block.cid().codec() == codec::DAG_PB && origin == Origin::Pushed;
-        if is_own_node || self.room_missing() == 0 {
+        // Nobody is refused by an answer that was good a moment ago.
+        if is_own_node || self.room_missing() == 0 || self.ask_again() && self.room_missing() == 0 {
             return Ok(());
         }
         self.make_room();
@@ -37,6 +38,11 @@ impl Inner {
         let limit = self.options.store_limit.unwrap_or(u64::MAX);
         let over = self.bytes.load(Relaxed).saturating_sub(limit);
         over.max(self.options.reserve.saturating_sub(self.free()))
+    }
+
+    /// Forgets what the file system said.
+    fn ask_again(&self) -> bool {
+        self.room.0.lock().take().is_some()
     }
 
     fn free(&self) -> u64 {
