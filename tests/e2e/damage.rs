@@ -88,7 +88,7 @@ fn flip(file: &Path, range: Range<usize>, random: &mut StdRng) {
 }
 
 /// Where these bytes are in the packs.
-fn find(data: &Path, needle: &[u8]) -> (PathBuf, usize) {
+pub fn find(data: &Path, needle: &[u8]) -> (PathBuf, usize) {
     let found = files(&data.join("packs")).into_iter().find_map(|file| {
         let bytes = fs::read(&file).unwrap();
         let at = bytes.windows(needle.len()).position(|window| window == needle)?;

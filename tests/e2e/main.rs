@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod archives;
+mod backup;
 mod cli;
 mod clients;
 mod cold;
@@ -13,5 +14,6 @@ mod interop;
 mod journey;
 mod model;
 mod refusals;
+mod scrub;
 mod static_binary;
 mod upkeep;

@@ -83,9 +83,24 @@ Example:
 It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk. Images that \
 need it can't be pulled whole any more. What others have fetched stays with them.")]
     Purge(Purge),
+    /// Copy everything while the node runs; again, only what came since
+    #[command(after_help = "\
+Example:
+  cidery backup /mnt/backup/cidery
+
+To restore, stop the node and start it on a copy of the backup: cidery serve --data COPY.")]
+    Backup(Backup),
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
+    /// Read every block, repair what is damaged, and name what cannot be repaired
+    #[command(after_help = "\
+Examples:
+  cidery scrub
+  cidery scrub --rate 500MiB        faster; pushes and pulls may have to wait for the disk
+
+What only peers can repair they are asked for. Ends with an error if anything stays damaged.")]
+    Scrub(Scrub),
 }
 
 #[derive(Debug, Args, Default)]
@@ -166,6 +181,16 @@ pub struct Gc {
 }
 
 #[derive(Debug, Args)]
+pub struct Backup {
+    /// A new or empty directory, or an earlier backup of this node
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Purge {
     /// What to delete, e.g. sha256:9f86d081…
     pub digest: String,
@@ -210,6 +235,16 @@ pub struct Export {
     /// What to write [default: oci for a name, registry for a CID]
     #[arg(long)]
     pub format: Option<ExportFormat>,
+}
+
+#[derive(Debug, Args)]
+pub struct Scrub {
+    /// How much is read in a second at most; 0 for no limit
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub rate: Size,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What an export writes.
@@ -260,7 +295,10 @@ mod tests {
             "cidery import layout --as hello:1 --data d",
             "cidery gc --all --data d --json",
             "cidery purge sha256:0 --data d --json",
+            "cidery backup copy --data d --json",
             "cidery du --data d --json",
+            "cidery scrub --rate 200MiB --data d --json",
+            "cidery scrub",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -20,6 +20,9 @@ use tokio::{
     task::spawn_blocking,
 };
 
+/// The file with the node's key, in the data directory.
+pub const IDENTITY: &str = "identity";
+
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -69,6 +72,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         blocks,
         roots,
         publisher: announcer,
+        data: settings.data.clone(),
         blob_expiry: settings.blob_expiry,
     };
     let control = tokio::spawn(control.serve(state, stopped(stopping.clone())));
@@ -135,6 +139,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
         store_limit: settings.store_limit,
         reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
         history: settings.history,
+        beside: vec![IDENTITY.to_owned()],
         ..Default::default()
     };
     let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
@@ -154,7 +159,7 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
 }
 
 fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
-    let path = settings.data.join("identity");
+    let path = settings.data.join(IDENTITY);
     let identity = Identity::load_or_create(&path).with_context(|| format!("the identity in {}", path.display()))?;
     Ok(NodeConfig {
         identity,

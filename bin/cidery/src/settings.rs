@@ -70,7 +70,6 @@ pub struct ServeSettings {
     pub reserve: Option<u64>,
     pub history: usize,
     pub upload_expiry: Duration,
-    #[allow(dead_code, reason = "the registry does not take it yet: see serve::registry_config")]
     pub blob_expiry: Duration,
 }
 

@@ -2,7 +2,9 @@
 
 use crate::{api::SessionId, client::Added, shared::Shared};
 use async_trait::async_trait;
-use cidery_core::{BlockError, Bytes, Cid, FetchError, Fetcher, Multihash, Scope, hash_allowed, identity_bytes};
+use cidery_core::{
+    BlockError, Bytes, Cid, FetchError, Fetcher, Multihash, Scope, StoreError, hash_allowed, identity_bytes,
+};
 use std::{
     io,
     sync::{
@@ -119,12 +121,20 @@ impl Fetcher for Session {
         if let Some(bytes) = identity_bytes(cid) {
             return Ok(Some(Bytes::copy_from_slice(bytes)));
         }
-        Ok(match self.0.scope {
+        let found = match self.0.scope {
             // What was deleted is not here in a name that is not a current root's.
-            Scope::Owner if self.0.shared.store.is_withdrawn(cid) => None,
-            Scope::Owner => self.0.shared.store.get(cid)?,
-            Scope::Public => self.0.shared.public.public_get(cid)?,
-        })
+            Scope::Owner if self.0.shared.store.is_withdrawn(cid) => Ok(None),
+            Scope::Owner => self.0.shared.store.get(cid),
+            Scope::Public => self.0.shared.public.public_get(cid),
+        };
+        match found {
+            // Peers may have it, and when it is put again the store repairs it.
+            Err(StoreError::Corrupt { detail, .. }) => {
+                tracing::warn!(%cid, detail, "a damaged block is fetched again");
+                Ok(None)
+            }
+            found => Ok(found?),
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     fs::{self, File, OpenOptions},
     hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// The format of the directory as a whole.
 const VERSION: u64 = 1;
-const NAME: &str = "format";
-const LOCK: &str = "lock";
+pub(crate) const NAME: &str = "format";
+pub(crate) const LOCK: &str = "lock";
 
 /// Writes a small file so that it is there whole, or not at all.
 pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -95,17 +95,31 @@ pub(crate) fn read(disk: &dyn Disk) -> Result<Option<u64>, OpenError> {
 /// Makes a directory a store with a new id.
 pub(crate) fn create(disk: &dyn Disk) -> Result<u64, StoreError> {
     let id = RandomState::new().hash_one(std::process::id());
-    write_whole(disk, NAME, format!("cidery-store {VERSION} {id:016x}\n").as_bytes())?;
+    write(disk, id)?;
     Ok(id)
 }
 
+/// Says which store a directory is.
+pub(crate) fn write(disk: &dyn Disk, id: u64) -> Result<(), StoreError> {
+    write_whole(disk, NAME, format!("cidery-store {VERSION} {id:016x}\n").as_bytes())
+}
+
 /// A directory that is this process's until this is dropped.
-pub(crate) struct Lock(File);
+pub(crate) struct Lock {
+    file: File,
+    directory: PathBuf,
+}
+
+impl Lock {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing alone would leave it to a child that another thread is starting right now.
-        unlock(&self.0);
+        unlock(&self.file);
     }
 }
 
@@ -124,7 +138,7 @@ pub(crate) fn lock(directory: &Path) -> Result<Lock, OpenError> {
     }
     file.set_len(0).map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
-    Ok(Lock(file))
+    Ok(Lock { file, directory: directory.to_owned() })
 }
 
 #[cfg(test)]
@@ -135,7 +149,7 @@ mod tests {
     fn a_lock_ends_although_a_child_still_shares_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let held = lock(dir.path()).unwrap();
-        let shared = held.0.try_clone().unwrap();
+        let shared = held.file.try_clone().unwrap();
         assert!(matches!(lock(dir.path()), Err(OpenError::Locked { .. })));
         drop(held);
         lock(dir.path()).unwrap();

@@ -23,6 +23,8 @@
 //! **Damage.** Checksums are compared on every read, and hashes by a scrub (`store/scrub.rs`), which repairs
 //! what it can (`store/repair.rs`).
 //!
+//! **Backup.** A copy of the running store is made, or brought up to date, pack by pack (`store/backup/`).
+//!
 //! **Threads.** Four belong to an open store: one writes checkpoints, one keeps the marks of what is
 //! published (`marks.rs`), one collects what nothing reaches (`store/gc/`), one hands written pages to the
 //! disk ahead of the flush. They end when the store is closed or its last handle is dropped. No lock is
@@ -50,4 +52,4 @@ mod tests;
 
 pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::{Amount, Collected, DiskStore, DiskUsage, ScrubOptions, Scrubbed};
+pub use store::{Amount, BackedUp, Collected, DiskStore, DiskUsage, ScrubOptions, Scrubbed};

@@ -30,6 +30,8 @@ pub struct Options {
     pub reserve: u64,
     /// How long after something can be collected that is done; never by itself if `None`.
     pub collect_after: Option<Duration>,
+    /// Names of files of the program's own, which may lie in the directory of a backup too.
+    pub beside: Vec<String>,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             store_limit: None,
             reserve: 0,
             collect_after: Some(Duration::from_secs(30)),
+            beside: Vec::new(),
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Debug for Options {
             .field("store_limit", &self.store_limit)
             .field("reserve", &self.reserve)
             .field("collect_after", &self.collect_after)
+            .field("beside", &self.beside)
             .finish()
     }
 }
@@ -81,6 +85,8 @@ pub enum Stage {
     Compact,
     /// A scrub reads the packs; counted in bytes.
     Scrub,
+    /// A backup goes through the packs; counted in bytes.
+    Backup,
 }
 
 /// How far a stage got.

@@ -106,23 +106,9 @@ impl Registry {
             let page = snapshot.tags(repository, after.as_ref().map(Tag::as_str), PAGE).await?.unwrap_or_default();
             let Some(last) = page.last().cloned() else { return Ok(()) };
             for tag in page {
-                let name = match namespace.as_str() {
-                    "local" => format!("{repository}:{tag}"),
-                    _ => format!("{namespace}/{repository}:{tag}"),
-                };
+                let name = name_of(namespace, repository, &tag);
                 let reference = Reference::Tag(tag.clone());
-                let image = match pull::manifests(snapshot, repository, &reference, &name).await {
-                    Ok(image) => image,
-                    // Deleted meanwhile, a sparse index, or too large to be followed: listed by what there is of it.
-                    Err(
-                        Error::NoManifest { .. }
-                        | Error::Tree(TreeError::Malformed { .. } | TreeError::TooLarge { .. }),
-                    ) => match snapshot.manifest(repository, &reference).await? {
-                        Some(manifest) => pull::Manifests { all: vec![manifest], blobs: Vec::new() },
-                        None => continue,
-                    },
-                    Err(error) => return Err(error),
-                };
+                let Some(image) = manifests(snapshot, repository, &reference, &name).await? else { continue };
                 let Some(digest) = image.all.first().map(|manifest| manifest.digest.clone()) else { continue };
                 let own: u64 = image.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
                 let bytes = image.blobs.iter().fold(own, |sum, (_, size)| sum.saturating_add(*size));
@@ -132,5 +118,30 @@ impl Registry {
             }
             after = Some(last);
         }
+    }
+}
+
+/// What follows the host in a pull of this image.
+pub(crate) fn name_of(namespace: &Namespace, repository: &RepositoryName, tag: &Tag) -> String {
+    match namespace.as_str() {
+        "local" => format!("{repository}:{tag}"),
+        _ => format!("{namespace}/{repository}:{tag}"),
+    }
+}
+
+/// An image's manifests, or what there is of them: it may be a sparse index, or too large to be followed.
+/// `None` if it was deleted meanwhile.
+pub(crate) async fn manifests(
+    snapshot: &Snapshot,
+    repository: &RepositoryName,
+    reference: &Reference,
+    name: &str,
+) -> Result<Option<pull::Manifests>, Error> {
+    match pull::manifests(snapshot, repository, reference, name).await {
+        Err(Error::NoManifest { .. } | Error::Tree(TreeError::Malformed { .. } | TreeError::TooLarge { .. })) => {
+            let manifest = snapshot.manifest(repository, reference).await?;
+            Ok(manifest.map(|manifest| pull::Manifests { all: vec![manifest], blobs: Vec::new() }))
+        }
+        image => image.map(Some),
     }
 }

@@ -31,6 +31,7 @@ mod pull;
 mod purge;
 mod registry;
 mod stream;
+mod touched;
 pub mod tree;
 mod upload;
 
@@ -42,3 +43,4 @@ pub use names::Rule;
 pub use pull::{Progress, Pulled};
 pub use purge::Purged;
 pub use registry::Registry;
+pub use touched::Touched;

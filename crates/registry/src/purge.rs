@@ -49,7 +49,7 @@ impl Registry {
 }
 
 /// The file of a blob of one leaf: its digest is the leaf's hash.
-fn single_leaf(digest: &Digest) -> Option<Cid> {
+pub(crate) fn single_leaf(digest: &Digest) -> Option<Cid> {
     let hash: Vec<u8> = digest.is_sha256().then(|| decode(digest.hex()))??;
     Some(Cid::new_v1(codec::RAW, Multihash::wrap(SHA2_256, &hash).ok()?))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     bar::{Bar, bytes},
-    print_json,
+    print_json, time,
 };
 use crate::{
     cli,
@@ -12,7 +12,6 @@ use crate::{
     },
 };
 use anyhow::Result;
-use std::time::Duration;
 
 pub async fn run(node: &mut Client, cli::Gc { all, json }: cli::Gc) -> Result<()> {
     let bar = Bar::new("collecting");
@@ -26,6 +25,6 @@ pub async fn run(node: &mut Client, cli::Gc { all, json }: cli::Gc) -> Result<()
     println!("freed      {} in {} blocks{packs}", bytes(done.freed_bytes), done.freed_blocks);
     println!("live       {} in {} blocks", bytes(done.live_bytes), done.live_blocks);
     println!("cached     {} in {} blocks", bytes(done.cached_bytes), done.cached_blocks);
-    println!("took       {}", humantime::format_duration(Duration::from_millis((done.seconds * 1000.0) as u64)));
+    println!("took       {}", time(done.seconds));
     Ok(())
 }

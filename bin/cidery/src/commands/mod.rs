@@ -1,5 +1,6 @@
 //! The commands that talk to a running node.
 
+mod backup;
 pub mod bar;
 mod du;
 mod export;
@@ -10,6 +11,7 @@ mod import;
 mod publish;
 mod pull;
 mod purge;
+mod scrub;
 mod status;
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use serde::Serialize;
+use std::time::Duration;
 
 /// Runs one.
 pub async fn run(command: Command, settings: &Settings) -> Result<()> {
@@ -35,6 +38,8 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Gc(options) => gc::run(&mut node, options).await,
         Command::Purge(options) => purge::run(&mut node, options).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
+        Command::Backup(options) => backup::run(&mut node, options).await,
+        Command::Scrub(options) => scrub::run(&mut node, options).await,
     }
 }
 
@@ -47,6 +52,11 @@ fn without_host(name: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Seconds as people read them.
+fn time(seconds: f64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis((seconds * 1000.0) as u64))
 }
 
 fn print_json(value: &impl Serialize) -> Result<()> {

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod frame;
 mod long;
+mod peers;
 pub mod server;
 pub mod types;
 mod upkeep;

@@ -18,7 +18,15 @@ use cidery_blockstore::DiskStore;
 use cidery_core::{Blockstore, Namespace, PublishMode, RootStore};
 use cidery_node::Node;
 use cidery_registry::Registry;
-use std::{fs, future::Future, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::UnixListener, task::spawn_blocking};
 
 /// The most names a publication lists; the rest is pulled by the same pattern.
@@ -33,6 +41,8 @@ pub struct State {
     pub blocks: Arc<dyn Blockstore>,
     pub roots: Arc<dyn RootStore>,
     pub publisher: Arc<Publisher>,
+    /// The data directory.
+    pub data: PathBuf,
     /// When a blob that no manifest names goes.
     pub blob_expiry: Duration,
 }
@@ -65,8 +75,10 @@ impl Control {
             .route("/export", post(long::export))
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
+            .route("/backup", post(upkeep::backup))
             .route("/purge", post(upkeep::purge))
             .route("/du", post(upkeep::usage))
+            .route("/scrub", post(upkeep::scrub))
             // Imports are streamed and as large as they are.
             .layer(DefaultBodyLimit::disable())
             .with_state(state);

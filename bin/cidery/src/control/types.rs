@@ -1,6 +1,7 @@
 //! What goes over the control socket, and out of `--json`: field names are stable.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// `cidery status --json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +112,28 @@ pub struct CollectRequest {
     pub all: bool,
 }
 
+/// Asks for a backup.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// An absolute path on the node's machine.
+    pub directory: PathBuf,
+}
+
+/// `cidery backup --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Pack files of the copy.
+    pub packs: u64,
+    /// How long they are together, holes included, and how much of the disk they take.
+    pub bytes: u64,
+    pub disk_bytes: u64,
+    /// What was written of that this time.
+    pub copied_bytes: u64,
+    /// What the node's disk could not read.
+    pub unreadable_bytes: u64,
+    pub seconds: f64,
+}
+
 /// Asks for a digest to be deleted everywhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PurgeRequest {
@@ -190,6 +213,32 @@ pub struct NamespaceUsage {
     pub root: String,
     pub blocks: u64,
     pub bytes: u64,
+}
+
+/// Asks for a scrub.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ScrubRequest {
+    /// Bytes per second at most; 0 for no limit.
+    pub rate: u64,
+}
+
+/// `cidery scrub --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// What was read.
+    pub blocks: u64,
+    pub bytes: u64,
+    /// CIDs of blocks that were damaged and are good again.
+    pub repaired: Vec<String>,
+    /// How many damaged blocks of the cache were removed: the next pull fetches them again.
+    pub removed: u64,
+    /// CIDs of blocks that are damaged still.
+    pub damaged: Vec<String>,
+    /// The names of images that need one of those.
+    pub images: Vec<String>,
+    /// Namespaces in which one of those is in something else than an image with a tag.
+    pub namespaces: Vec<String>,
+    pub seconds: f64,
 }
 
 /// How far long work is.

@@ -2,15 +2,22 @@
 
 use super::{
     long::{Frames, QUEUE, answer, closing},
+    peers::Peers,
     server::{Failure, State},
-    types::{CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged, PurgedPlace, Stage, Usage},
+    types::{
+        BackedUp, BackupRequest, CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged,
+        PurgedPlace, ScrubRequest, Scrubbed, Stage, Usage,
+    },
 };
+use crate::serve::IDENTITY;
 use anyhow::{Context, Result};
 use axum::{Json, extract, response::Response};
-use cidery_blockstore::{Collected as StoreCollected, DiskUsage, Progress as StoreProgress, Stage as StoreStage};
+use cidery_blockstore::{
+    Collected as StoreCollected, DiskUsage, Progress as StoreProgress, ScrubOptions, Stage as StoreStage,
+};
 use cidery_core::{Digest, StoreError};
 use serde::Serialize;
-use std::{sync::Mutex, time::Duration};
+use std::{fs, sync::Mutex, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 /// Who hears how far the store is.
@@ -64,6 +71,43 @@ pub async fn usage(extract::State(state): extract::State<State>) -> Response {
     begin(move |tell| {
         let found = state.store.usage(tell);
         Ok(used(found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?))
+    })
+}
+
+pub async fn scrub(extract::State(state): extract::State<State>, Json(request): Json<ScrubRequest>) -> Response {
+    let handle = Handle::current();
+    begin(move |tell| {
+        let peers = Peers::new(&state, &handle);
+        let options = ScrubOptions { bytes_per_second: Some(request.rate).filter(|rate| *rate > 0) };
+        let done = state.store.scrub(options, tell, &|cid| peers.fetch(cid))?;
+        let touched = handle.block_on(state.registry.touched(done.damaged.iter().copied()))?;
+        Ok(Scrubbed {
+            blocks: done.blocks,
+            bytes: done.bytes,
+            repaired: done.repaired.iter().map(ToString::to_string).collect(),
+            removed: done.removed,
+            damaged: done.damaged.iter().map(ToString::to_string).collect(),
+            images: touched.images,
+            namespaces: touched.namespaces.iter().map(ToString::to_string).collect(),
+            seconds: done.took.as_secs_f64(),
+        })
+    })
+}
+
+pub async fn backup(extract::State(state): extract::State<State>, Json(request): Json<BackupRequest>) -> Response {
+    begin(move |tell| {
+        let done = state.store.backup(&request.directory, tell)?;
+        // What makes the copy this node. It does not change while a node runs.
+        let (from, to) = (state.data.join(IDENTITY), request.directory.join(IDENTITY));
+        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        Ok(BackedUp {
+            packs: done.packs,
+            bytes: done.bytes,
+            disk_bytes: done.disk_bytes,
+            copied_bytes: done.copied_bytes,
+            unreadable_bytes: done.unreadable_bytes,
+            seconds: done.took.as_secs_f64(),
+        })
     })
 }
 
@@ -130,7 +174,8 @@ fn stage(stage: StoreStage) -> Stage {
         StoreStage::Sweep => ("going through the index", true),
         StoreStage::Evict => ("shrinking the cache", false),
         StoreStage::Compact => ("compacting", false),
-        StoreStage::Scrub => ("checking", false),
+        StoreStage::Scrub => ("reading every block", false),
+        StoreStage::Backup => ("backing up", false),
     };
     Stage { name: name.into(), blocks }
 }

@@ -7,7 +7,7 @@
 use super::{
     AppendError, BATCH_HEADER, Journal, NAME, batch_header, file_header,
     record::{Event, Record},
-    state::{State, to_millis},
+    state::{PackMark, State, to_millis},
 };
 use crate::{disk::Disk, format};
 use cidery_core::Cid;
@@ -26,8 +26,9 @@ const FACTOR: u64 = 4;
 const MOST_ROOTS: usize = 40_000;
 
 impl State {
-    /// The records that say all this, in order. New ones come after `sequence`, at the time `now`.
-    pub(crate) fn records(&self, now: u64) -> Vec<Record> {
+    /// The records that say all this, in order, with these marks of packs. New ones come after `sequence`,
+    /// at the time `now`.
+    pub(crate) fn records(&self, now: u64, packs: &BTreeMap<u64, PackMark>) -> Vec<Record> {
         let mut records = Vec::new();
         let mut add = |sequence, at, event| records.push(Record { sequence, at, event });
         for (namespace, space) in &self.spaces {
@@ -56,19 +57,19 @@ impl State {
             add(sequence, now, Event::Forgotten(files));
         }
         records.sort_unstable_by_key(|record| record.sequence);
-        for (n, event) in self.loose_facts().into_iter().enumerate() {
+        for (n, event) in self.loose_facts(packs).into_iter().enumerate() {
             records.push(Record { sequence: self.sequence + 1 + n as u64, at: now, event });
         }
         records
     }
 
     /// What has no sequence of its own. Never empty: so the sequence does not fall back.
-    fn loose_facts(&self) -> Vec<Event> {
+    fn loose_facts(&self, packs: &BTreeMap<u64, PackMark>) -> Vec<Event> {
         let mut events = Vec::new();
         if !self.removed.is_empty() {
             events.push(Event::PacksRemoved(self.removed.iter().copied().collect()));
         }
-        for (pack, mark) in &self.packs {
+        for (pack, mark) in packs {
             events.push(Event::PackFlushed { pack: *pack, salt: mark.salt, len: mark.len });
         }
         for (pack, dead) in &self.dead {

@@ -26,7 +26,7 @@ mod state;
 
 pub(crate) use compact::image;
 pub(crate) use record::{Event, MAX_BODY, Record};
-pub(crate) use state::{Published, Space, State, to_millis};
+pub(crate) use state::{PackMark, Published, Space, State, to_millis};
 
 use crate::{
     codec::{Put, Take},
@@ -42,7 +42,7 @@ use std::{io, sync::Arc};
 
 /// The newest format of journals that is known here.
 const VERSION: u16 = 1;
-const NAME: &str = "journal";
+pub(crate) const NAME: &str = "journal";
 const MAGIC: &[u8; 8] = b"CIDRJRNL";
 const FILE_HEADER: u64 = 32;
 const MARKER: [u8; 4] = [0xba, 0x7c, 0x4e, 0xd1];
@@ -140,27 +140,10 @@ impl Journal {
         // A stop may have come between its last rename and the flush of that.
         disk.sync_dir("").map_err(io_error("opening"))?;
         let file = disk.open(NAME).map_err(io_error("opening"))?;
-        let end = file.len().map_err(io_error("reading"))?;
-        let mut state = State { sequence: check_header(&*file, id)?, ..State::default() };
-        let (mut at, mut last) = (FILE_HEADER, None);
-        while at < end {
-            match read_batch(&*file, id, at, end)? {
-                Some((header, body)) => {
-                    replay(&header, &body, at, &mut state)?;
-                    last = Some(at);
-                    at += (BATCH_HEADER + body.len()) as u64;
-                }
-                None => {
-                    if let Some(later) = later_batch(&*file, id, at, end, state.sequence)? {
-                        return Err(damaged(format!(
-                            "the batch at byte {at} does not hold, but one at byte {later} does, so it was complete once"
-                        )));
-                    }
-                    notes.push(format!("the journal ended in an unfinished batch: {} bytes were cut off", end - at));
-                    file.set_len(at).map_err(io_error("cutting"))?;
-                    break;
-                }
-            }
+        let Replayed { state, last, at, end } = replay_all(&*file, id)?;
+        if at < end {
+            notes.push(format!("the journal ended in an unfinished batch: {} bytes were cut off", end - at));
+            file.set_len(at).map_err(io_error("cutting"))?;
         }
         if let Some(last) = last {
             rewrite(&*file, last, at)?;
@@ -174,6 +157,16 @@ impl Journal {
             forced: false,
         };
         Ok((journal, state))
+    }
+
+    /// What the one on a disk says, which is left as it is, and its bytes.
+    pub(crate) fn peek(disk: &dyn Disk, id: u64) -> Result<(State, Vec<u8>), OpenError> {
+        let file = disk.open(NAME).map_err(io_error("opening"))?;
+        let Replayed { state, end, .. } = replay_all(&*file, id)?;
+        let mut bytes = vec![0; end as usize];
+        let got = file.read_at(&mut bytes, 0).map_err(io_error("reading"))?;
+        bytes.truncate(got);
+        Ok((state, bytes))
     }
 
     /// Appends records as one batch and flushes it.
@@ -195,6 +188,41 @@ impl Journal {
         self.len += (header.len() + body.len()) as u64;
         Ok(())
     }
+}
+
+/// What a file of a journal adds up to.
+struct Replayed {
+    state: State,
+    /// Where its last batch begins.
+    last: Option<u64>,
+    /// Where that ends …
+    at: u64,
+    /// … and the file.
+    end: u64,
+}
+
+fn replay_all(file: &dyn DiskFile, id: u64) -> Result<Replayed, OpenError> {
+    let end = file.len().map_err(io_error("reading"))?;
+    let mut state = State { sequence: check_header(file, id)?, ..State::default() };
+    let (mut at, mut last) = (FILE_HEADER, None);
+    while at < end {
+        match read_batch(file, id, at, end)? {
+            Some((header, body)) => {
+                replay(&header, &body, at, &mut state)?;
+                last = Some(at);
+                at += (BATCH_HEADER + body.len()) as u64;
+            }
+            None => match later_batch(file, id, at, end, state.sequence)? {
+                Some(later) => {
+                    return Err(damaged(format!(
+                        "the batch at byte {at} does not hold, but one at byte {later} does, so it was complete once"
+                    )));
+                }
+                None => break,
+            },
+        }
+    }
+    Ok(Replayed { state, last, at, end })
 }
 
 /// Checks the file's header; the sequence before its first record.

@@ -1,5 +1,6 @@
 //! The store: what ties packs, journal, index and marks together.
 
+mod backup;
 mod blocks;
 mod checkpoint;
 mod gc;
@@ -17,6 +18,7 @@ mod uses;
 mod withdrawn;
 mod writer;
 
+pub use backup::BackedUp;
 pub use gc::Collected;
 pub use scrub::{ScrubOptions, Scrubbed};
 pub use usage::{Amount, DiskUsage};
@@ -150,7 +152,7 @@ struct Handle {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Dropped last: the directory is ours until then.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl DiskStore {
@@ -176,7 +178,7 @@ impl DiskStore {
         let inner = Arc::new(inner);
         let (marks, checkpoints, collections) = (inner.clone(), inner.clone(), inner.clone());
         // Made first: it ends those threads that could be started if another can't.
-        let handle = Handle { inner, threads: Mutex::default(), _lock: lock };
+        let handle = Handle { inner, threads: Mutex::default(), lock };
         handle.spawn("store-marks", move || marks.keep_marks())?;
         handle.spawn("store-index", move || checkpoints.keep_checkpoints())?;
         handle.spawn("store-collect", move || collections.keep_collected())?;

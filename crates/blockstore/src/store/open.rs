@@ -1,7 +1,7 @@
 //! Opening a store: whatever a stop at any moment left behind is put in order here.
 
 use super::{
-    Inner, Parts, Uses,
+    Inner, Parts, Uses, backup,
     checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot, ROOM as INDEX_ROOM},
 };
 use crate::{
@@ -22,9 +22,9 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64, mpsc::Receiver},
 };
 
-const PACKS: &str = "packs";
+pub(super) const PACKS: &str = "packs";
 /// Appended to the name of a pack that can't be read, instead of removing it.
-const SET_ASIDE: &str = ".damaged";
+pub(super) const SET_ASIDE: &str = ".damaged";
 
 /// A pack as it was found.
 struct FoundPack {
@@ -104,6 +104,12 @@ fn remove_packs(disk: &dyn Disk, names: Vec<u64>, state: &State) -> Result<Vec<u
 /// ever a pack's by the names of files.
 fn prepare(disk: &dyn Disk) -> Result<(u64, Vec<u64>, u64), OpenError> {
     let journal = Journal::exists(disk)?;
+    if !journal && backup::is_one(disk)? {
+        return Err(OpenError::Damaged {
+            what: "the data directory".into(),
+            detail: "it is a backup that was begun and never completed".into(),
+        });
+    }
     let id = match format::read(disk)? {
         Some(id) => id,
         None if journal => {

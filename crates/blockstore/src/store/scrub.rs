@@ -194,7 +194,9 @@ impl Scrub<'_> {
         let block = rot.own_block(&cid).or_else(|| rot.block_of(&cid, (self.refetch)(&cid)?));
         match block {
             Some(block) => {
-                if self.inner.replace(&block, &place)? {
+                // Who fetched it may have put it already.
+                let is_elsewhere = || Ok::<_, StoreError>(self.inner.locate(hash)?.is_some_and(|now| now != place));
+                if self.inner.replace(&block, &place)? || is_elsewhere()? {
                     self.inner.note(format!("block {cid} was damaged ({}), and is repaired", rot.why));
                     self.done.repaired.push(cid);
                 }

@@ -13,7 +13,10 @@ impl Inner {
         }
         let now = self.now();
         self.state.write().shorten_history(now, self.options.predecessors, self.options.history);
-        let records = self.state.read().records(journal::to_millis(now));
+        let records = {
+            let state = self.state.read();
+            state.records(journal::to_millis(now), &state.packs)
+        };
         let image = journal::image(self.id, &records);
         if !journal.should_become(image.len() as u64) {
             return;

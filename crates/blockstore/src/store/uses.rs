@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-const NAME: &str = "uses";
+pub(super) const NAME: &str = "uses";
 /// Blocks that are remembered at most, about 100 MB of memory: a cache of 4 TB in leaves of 1 MiB.
 const MOST: usize = 4 << 20;
 

@@ -1,5 +1,6 @@
 //! The whole store over a disk that fails, and an index that is gone or wrong.
 
+mod backup;
 mod crash;
 mod faults;
 mod gc;

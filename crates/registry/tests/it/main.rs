@@ -18,3 +18,4 @@ mod safety;
 mod socket;
 mod store;
 mod support;
+mod touched;

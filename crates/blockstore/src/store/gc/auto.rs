@@ -33,7 +33,7 @@ struct Due {
 
 impl Collector {
     /// Held for a whole collection.
-    pub(super) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+    pub(in crate::store) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.one.lock()
     }
 

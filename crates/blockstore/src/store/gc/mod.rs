@@ -24,7 +24,7 @@ mod sweep;
 pub(super) use auto::Collector;
 pub(super) use mark::Marking;
 pub(super) use rotten::Rotten;
-pub(super) use sweep::Lot;
+pub(super) use sweep::{Lot, PUNCHED};
 
 use super::{
     DiskStore, Inner, politely,

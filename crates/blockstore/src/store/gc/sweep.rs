@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 /// Index entries that are looked at together.
 const PAGE: usize = 16 << 10;
 /// Payloads of at least this many bytes are punched out of their pack; smaller ones wait for its compaction.
-const PUNCHED: u32 = 64 << 10;
+pub(in crate::store) const PUNCHED: u32 = 64 << 10;
 
 /// What becomes of a block.
 pub(in crate::store) enum Lot {

@@ -1,0 +1,53 @@
+//! `cidery scrub`.
+
+use super::{
+    bar::{Bar, bytes},
+    print_json, time,
+};
+use crate::{
+    cli,
+    control::{
+        client::Client,
+        types::{ScrubRequest, Scrubbed},
+    },
+};
+use anyhow::{Result, bail};
+
+pub async fn run(node: &mut Client, options: cli::Scrub) -> Result<()> {
+    let bar = Bar::new("reading every block");
+    let frames = node.frames("/scrub", &ScrubRequest { rate: options.rate.0 }).await?;
+    let done: Scrubbed = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
+    drop(bar);
+    if options.json {
+        print_json(&done)?;
+    } else {
+        show(&done);
+    }
+    match done.damaged.len() {
+        0 => Ok(()),
+        1 => bail!("one block is damaged and nobody who was asked has it"),
+        many => bail!("{many} blocks are damaged and nobody who was asked has them"),
+    }
+}
+
+fn show(done: &Scrubbed) {
+    println!("read       {} in {} blocks", bytes(done.bytes), done.blocks);
+    println!("repaired   {} blocks", done.repaired.len());
+    if done.removed > 0 {
+        println!("removed    {} blocks of the cache; the next pull fetches them again", done.removed);
+    }
+    println!("damaged    {} blocks", done.damaged.len());
+    for cid in &done.damaged {
+        println!("  {cid}");
+    }
+    if !done.images.is_empty() {
+        println!("Images that need them; push them again, or restore a backup:");
+    }
+    for image in &done.images {
+        println!("  {image}");
+    }
+    for namespace in &done.namespaces {
+        println!("In namespace {namespace} something else is damaged: what has no tag, or the tree itself.");
+    }
+    println!("took       {}", time(done.seconds));
+}

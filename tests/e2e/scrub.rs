@@ -1,0 +1,105 @@
+//! Damage that is found before anybody needs the bytes, and repaired from whoever has them.
+
+use crate::damage::find;
+use cidery_tests::{Node, docker::noise, http, process::run_err};
+use serde_json::Value;
+use std::{fs, path::Path, process::Stdio};
+use tempfile::TempDir;
+
+const MB: usize = 1_000_000;
+
+/// Damages a block that holds these bytes, while no node runs.
+fn damage(data: &Path, needle: &[u8]) {
+    let (file, at) = find(data, needle);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[at + needle.len() / 2] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// Scrubs with damage that stays; what it says.
+fn damaged(node: &Node) -> Value {
+    let output = node.command(&["scrub", "--rate", "0", "--json"]).stdin(Stdio::null()).output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn list(value: &Value, field: &str) -> Vec<String> {
+    let list = value[field].as_array().unwrap_or_else(|| panic!("{field} in {value}"));
+    list.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_is_whole_is_said_to_be() {
+    let node = Node::start(&[]);
+    http::push_image(&node.http, "app", "1", &[noise("whole", 0, 2 * MB)]);
+    let done = node.json(&["scrub"]);
+    assert!(done["blocks"].as_u64().unwrap() > 4 && done["bytes"].as_u64().unwrap() > 2 * MB as u64, "{done}");
+    for field in ["repaired", "damaged", "images", "namespaces"] {
+        assert!(list(&done, field).is_empty(), "{field} in {done}");
+    }
+    assert_eq!(done["removed"], 0);
+    assert!(done["seconds"].as_f64().unwrap() >= 0.0);
+    // The rate holds: 2 MB at 1 MB a second.
+    let slow = node.json(&["scrub", "--rate", "1MB"]);
+    assert!(slow["seconds"].as_f64().unwrap() > 1.0, "{slow}");
+    assert!(node.run(&["scrub"]).contains("damaged    0 blocks"));
+}
+
+/// Nobody else has it: it is named, with its images, until somebody pushes it again.
+#[test]
+fn damaged_images_are_named_until_they_are_pushed_again() {
+    let directory = TempDir::new().unwrap();
+    let mut node = Node::start_on(directory.path(), &[]);
+    let (hit, safe) = ([noise("hit", 0, 3 * MB), noise("hit", 1, 1000)], [noise("safe", 0, MB)]);
+    http::push_image(&node.http, "team/app", "1", &hit);
+    http::push_image(&node.http, "safe", "1", &safe);
+    node.daemon().stop();
+    damage(directory.path(), &hit[0][MB..MB + 1000]);
+    node.restart();
+    let done = damaged(&node);
+    assert_eq!((list(&done, "damaged").len(), list(&done, "repaired").len()), (1, 0), "{done}");
+    assert_eq!((list(&done, "images"), list(&done, "namespaces").len()), (vec!["team/app:1".to_owned()], 0), "{done}");
+    let said = run_err(&mut node.command(&["scrub"]));
+    assert!(said.contains("one block is damaged"), "{said}");
+    assert_eq!(http::push_blob(&node.http, "elsewhere", &hit[0]), 201);
+    let done = node.json(&["scrub"]);
+    assert!(list(&done, "damaged").is_empty() && list(&done, "images").is_empty(), "{done}");
+    let blob = http::get(&format!("http://{}/v2/team/app/blobs/{}", node.http, http::digest(&hit[0])));
+    assert!(blob.whole && blob.body == hit[0]);
+}
+
+/// Owner and guest repair their copies from each other: the owner by a scrub, the guest by a pull too.
+#[test]
+fn peers_repair_each_other() {
+    let directory = TempDir::new().unwrap();
+    let (ours, theirs) = (directory.path().join("owner"), directory.path().join("guest"));
+    let layer = noise("shared", 0, 3 * MB);
+    let mut owner = Node::start_on(&ours, &[]);
+    http::push_image(&owner.http, "app", "1", std::slice::from_ref(&layer));
+    let name = format!("{}/app:1", owner.publish());
+    let mut guest = Node::start_on(&theirs, &["--peer", &owner.address()]);
+    guest.run(&["pull", &name]);
+    guest.daemon().stop();
+    owner.daemon().stop();
+    damage(&ours, &layer[MB..MB + 1000]);
+    damage(&theirs, &layer[2 * MB + 500_000..2 * MB + 501_000]);
+    // Each listens elsewhere after a restart, and the guest is the one who dials.
+    owner.restart();
+    drop(guest);
+    let guest = Node::start_on(&theirs, &["--peer", &owner.address()]);
+    cidery_tests::process::wait_for("the two to meet", || (owner.json(&["status"])["peers"] == 1).then_some(()));
+    let done = owner.json(&["scrub"]);
+    assert_eq!((list(&done, "repaired").len(), list(&done, "damaged").len()), (1, 0), "{done}");
+    let blob = http::get(&format!("http://{}/v2/app/blobs/{}", owner.http, http::digest(&layer)));
+    assert!(blob.whole && blob.body == layer);
+    let done = guest.json(&["scrub"]);
+    assert_eq!((list(&done, "repaired").len(), list(&done, "damaged").len()), (1, 0), "{done}");
+    assert_eq!(list(&owner.json(&["scrub"]), "repaired").len() + list(&guest.json(&["scrub"]), "repaired").len(), 0);
+    drop(guest);
+    damage(&theirs, &layer[2 * MB + 500_000..2 * MB + 501_000]);
+    let guest = Node::start_on(&theirs, &["--peer", &owner.address()]);
+    let pulled =
+        http::get(&format!("http://{}/v2/{}/blobs/{}", guest.http, name.replace(":1", ""), http::digest(&layer)));
+    assert!(pulled.whole && pulled.body == layer);
+    assert_eq!(list(&guest.json(&["scrub"]), "damaged").len(), 0);
+}
