@@ -88,9 +88,10 @@ fn what_takes_the_disk() {
     let dead = number(&node.json(&["du"]), "dead_bytes");
     assert!(near(dead, 2 * MB), "{dead}");
     assert!(node.run(&["du"]).contains("`cidery gc` gives it back"));
-    // The nodes of one more state may have died meanwhile.
+    // Before it collects it takes out of the tree what no manifest names, here the config: a new state, so a
+    // few nodes more.
     let freed = node_gc(&node).freed;
-    assert!((dead..dead + 20_000).contains(&freed), "{freed} of {dead}");
+    assert!((dead..dead + 10_000).contains(&freed), "{dead} dead, {freed} freed");
     assert_eq!(number(&node.json(&["du"]), "dead_bytes"), 0);
 }
 

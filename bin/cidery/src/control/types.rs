@@ -196,7 +196,7 @@ pub struct Usage {
     /// What came from peers and nothing of this node's own needs.
     pub cached_blocks: u64,
     pub cached_bytes: u64,
-    /// What the next collection gives back.
+    /// What the next collection gives back, if it has not to shrink the cache or to tidy up first: then more.
     pub dead_blocks: u64,
     pub dead_bytes: u64,
     /// Pack files: where blocks are.

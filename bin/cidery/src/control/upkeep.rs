@@ -17,7 +17,11 @@ use cidery_blockstore::{
 };
 use cidery_core::{Digest, StoreError};
 use serde::Serialize;
-use std::{fs, sync::Mutex, time::Duration};
+use std::{
+    fs::{self, File},
+    sync::Mutex,
+    time::Duration,
+};
 use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 
 /// Who hears how far the store is.
@@ -99,7 +103,10 @@ pub async fn backup(extract::State(state): extract::State<State>, Json(request):
         let done = state.store.backup(&request.directory, tell)?;
         // What makes the copy this node. It does not change while a node runs.
         let (from, to) = (state.data.join(IDENTITY), request.directory.join(IDENTITY));
-        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        let copied = fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
+        // The name too, so that a backup that was reported outlasts a power cut whole.
+        let copied = copied.and_then(|()| File::open(&request.directory)?.sync_all());
+        copied.with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         Ok(BackedUp {
             packs: done.packs,
             bytes: done.bytes,

@@ -17,6 +17,8 @@ use std::{
 struct Inner {
     blocks: Mutex<BTreeMap<Multihash, Location>>,
     checkpoints: Mutex<BTreeMap<u64, Checkpoint>>,
+    /// What a power cut leaves of them, if that is less.
+    kept_checkpoints: Mutex<Option<BTreeMap<u64, Checkpoint>>>,
     store: Mutex<Option<u64>>,
     broken: Mutex<Option<String>>,
 }
@@ -38,11 +40,20 @@ impl MemoryHome {
         let inner = self.inner.lock();
         let copy = Inner {
             blocks: Mutex::new(inner.blocks.lock().clone()),
-            checkpoints: Mutex::new(inner.checkpoints.lock().clone()),
+            checkpoints: Mutex::new(
+                inner.kept_checkpoints.lock().clone().unwrap_or_else(|| inner.checkpoints.lock().clone()),
+            ),
+            kept_checkpoints: Mutex::default(),
             store: Mutex::new(*inner.store.lock()),
             broken: Mutex::default(),
         };
         Self { keep: self.keep, inner: Arc::new(Mutex::new(Arc::new(copy))) }
+    }
+
+    /// From now on new checkpoints are lost at a power cut.
+    pub(crate) fn lose_checkpoints(&self) {
+        let inner = self.inner.lock();
+        *inner.kept_checkpoints.lock() = Some(inner.checkpoints.lock().clone());
     }
 
     /// Makes every call fail until the index is opened again.
@@ -150,6 +161,9 @@ impl Index for MemoryIndex {
     fn remove_checkpoint(&self, pack: u64) -> Result<(), IndexError> {
         self.check()?;
         self.0.checkpoints.lock().remove(&pack);
+        if let Some(kept) = &mut *self.0.kept_checkpoints.lock() {
+            kept.remove(&pack);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::{
 use cidery_core::{Multihash, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -47,11 +47,13 @@ impl IndexSlot {
 pub(super) struct Progressed {
     counts: BTreeMap<u64, u64>,
     checkpoints: BTreeMap<u64, Checkpoint>,
+    /// Packs that are being emptied, which have no checkpoint.
+    emptied: BTreeSet<u64>,
 }
 
 impl From<Survey> for Progressed {
     fn from(survey: Survey) -> Self {
-        Self { counts: survey.counts, checkpoints: survey.checkpoints }
+        Self { counts: survey.counts, checkpoints: survey.checkpoints, emptied: BTreeSet::new() }
     }
 }
 
@@ -258,6 +260,22 @@ impl Progressed {
     pub(super) fn forget(&mut self, pack: u64) {
         self.counts.remove(&pack);
         self.checkpoints.remove(&pack);
+        self.emptied.remove(&pack);
+    }
+
+    /// A pack is going to be emptied. Its blocks leave it one by one in the index, and a stop must not find a
+    /// checkpoint that still counts them: without one, it is read again.
+    pub(super) fn begin_emptying(&mut self, index: &dyn Index, pack: u64) -> Result<(), IndexError> {
+        index.remove_checkpoint(pack)?;
+        index.flush()?;
+        self.checkpoints.remove(&pack);
+        self.emptied.insert(pack);
+        Ok(())
+    }
+
+    /// It stays after all.
+    pub(super) fn end_emptying(&mut self, pack: u64) {
+        self.emptied.remove(&pack);
     }
 
     fn advance(
@@ -277,6 +295,7 @@ impl Progressed {
         }
         let changed: Vec<(u64, Checkpoint)> = durable
             .iter()
+            .filter(|(id, _)| !self.emptied.contains(id))
             .map(|(id, (salt, upto))| {
                 (*id, Checkpoint { salt: *salt, upto: *upto, blocks: counts.get(id).copied().unwrap_or_default() })
             })

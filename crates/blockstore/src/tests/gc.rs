@@ -1,7 +1,7 @@
 //! Collection: what goes, what stays, and what others do meanwhile.
 
 use super::rig::Rig;
-use crate::{DiskStore, Options, Stage};
+use crate::{DiskStore, Options, Stage, disk::faulty::Fate};
 use cidery_core::{Block, Blockstore, Cid, Namespace, Origin, PublicBlocks, PublishMode, RootStore, suite::node};
 use parking_lot::Mutex;
 use std::{
@@ -82,6 +82,30 @@ fn what_nothing_reaches_leaves_the_disk_and_the_rest_survives_a_lost_index() {
     assert_eq!(store.damage().len(), 1, "the index was gone: {:?}", store.damage());
     put_all(&store, &[few[9].clone(), many[900].clone()], Origin::Pushed);
     assert!(store.get(few[9].cid()).unwrap().is_some() && store.get(many[900].cid()).unwrap().is_some());
+}
+
+/// sled may keep what was said of blocks and lose the checkpoints that came after it.
+#[test]
+fn a_compaction_that_stops_anywhere_leaves_an_index_that_adds_up() {
+    for operation in 1.. {
+        let rig = Rig::with_kept_index();
+        let store = rig.open().unwrap();
+        let cids = put_all(&store, &(0..300).map(small).collect::<Vec<_>>(), Origin::Pushed);
+        age(&store, &cids[..60]);
+        store.inner().checkpoint().unwrap();
+        rig.home.lose_checkpoints();
+        rig.disk.stop_before(operation);
+        let done = store.collect(&|_| {}).is_ok();
+        let again = rig.after_power_cut(Fate::Drop);
+        drop(store);
+        let store = again.open().unwrap();
+        assert_eq!(store.damage(), [""; 0], "stopped before operation {operation}");
+        assert!(cids[..60].iter().all(|cid| store.get(cid).unwrap().is_some()));
+        if done {
+            assert!(operation > 10, "{operation}");
+            return;
+        }
+    }
 }
 
 #[test]

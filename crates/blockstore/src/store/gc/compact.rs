@@ -37,6 +37,19 @@ impl Inner {
         self.packs.retire(pack);
         // Whatever is in it is in the index afterwards, and on the disk.
         self.checkpoint()?;
+        {
+            let mut progressed = self.progressed.lock();
+            self.with_index_as_it_is(|index| progressed.begin_emptying(index, id))?;
+        }
+        let removed = self.empty(pack, progress);
+        if !matches!(removed, Ok(true)) {
+            self.progressed.lock().end_emptying(id);
+        }
+        removed
+    }
+
+    fn empty(&self, pack: &Arc<Pack>, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
+        let id = pack.id();
         let file = self.packs.file(pack)?;
         let failed = |e| StoreError::io(format!("reading pack {id:016x}"), e);
         let mut sound = true;
