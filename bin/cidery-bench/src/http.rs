@@ -18,6 +18,8 @@ pub struct Head {
     pub status: u16,
     pub location: Option<String>,
     pub length: u64,
+    /// `Docker-Content-Digest`.
+    pub digest: Option<String>,
 }
 
 impl Client {
@@ -46,13 +48,14 @@ impl Client {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|word| word.parse().ok()).context("no status line")?;
-        let mut head = Head { status, location: None, length: 0 };
+        let mut head = Head { status, location: None, length: 0, digest: None };
         loop {
             line.clear();
             self.stream.read_line(&mut line)?;
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => head.length = value.parse()?,
+                "docker-content-digest" => head.digest = Some(value.into()),
                 "location" => head.location = Some(value.into()),
                 "transfer-encoding" => bail!("a chunked answer is not expected here"),
                 _ => {}
@@ -83,6 +86,12 @@ impl Client {
             bail!("the push ended with {}", closed.status);
         }
         Ok(())
+    }
+
+    /// The digest of the manifest that a tag stands for.
+    pub fn manifest_digest(&mut self, repository: &str, tag: &str) -> Result<String> {
+        let head = self.request("GET", &format!("/v2/{repository}/manifests/{tag}"), "", &[])?;
+        head.digest.with_context(|| format!("{repository}:{tag} was answered {}, with no digest", head.status))
     }
 
     /// Gets a target whose body has this length.

@@ -8,6 +8,7 @@ mod cold;
 mod http;
 mod images;
 mod local;
+mod many;
 mod memory;
 mod raw;
 mod rebuild;
@@ -44,6 +45,8 @@ enum What {
     Reopen(Options),
     /// The index of a store with many blocks: made anew, opened, asked, added to
     Rebuild(Options),
+    /// A store with very many blobs and tags: what commits and collections take in it
+    Many(Options),
     /// Opens a store and looks its blocks up (used by rebuild)
     #[command(hide = true)]
     OpenStore { data: PathBuf, blocks: u64 },
@@ -73,6 +76,12 @@ struct Options {
     /// Blocks in the measurement of the index
     #[arg(long, default_value_t = 1_000_000)]
     blocks: u64,
+    /// Blobs in the store in which commits and collections are measured
+    #[arg(long, default_value_t = 1_000_000)]
+    many: usize,
+    /// Tags in one of its repositories
+    #[arg(long, default_value_t = 100_000)]
+    tags: usize,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -92,6 +101,7 @@ fn main() -> Result<()> {
             memory::run(&options, &mut report)?;
             reopen::run(&options, &mut report)?;
             rebuild::run(&options, &mut report)?;
+            many::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -101,6 +111,7 @@ fn main() -> Result<()> {
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
         What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
         What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
+        What::Many(options) => many::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {

@@ -80,8 +80,16 @@ pub trait RootStore: Send + Sync + 'static {
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError>;
     /// Remembers a blob until a commit folds it in; again for the same repository and digest replaces it.
     fn link(&self, link: &Link) -> Result<(), StoreError>;
+    /// As [`RootStore::link`] for each, with one flush.
+    fn link_all(&self, links: &[Link]) -> Result<(), StoreError> {
+        links.iter().try_for_each(|link| self.link(link))
+    }
     /// Forgets a link that was never folded.
     fn unlink(&self, link: &Link) -> Result<(), StoreError>;
+    /// As [`RootStore::unlink`] for each, with one flush.
+    fn unlink_all(&self, links: &[Link]) -> Result<(), StoreError> {
+        links.iter().try_for_each(|link| self.unlink(link))
+    }
     /// The links of a namespace that no root holds yet.
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError>;
     /// Those of them that were made at least so long ago.

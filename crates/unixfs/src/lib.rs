@@ -30,7 +30,9 @@ mod progress;
 pub mod tree;
 mod wire;
 
-pub use directory::{Entry, MAX_ENTRIES, MAX_NAME, THRESHOLD, list, list_at_most, lookup, write_directory};
+pub use directory::{
+    Difference, Entry, MAX_ENTRIES, MAX_NAME, THRESHOLD, compare, list, list_at_most, lookup, write_directory,
+};
 pub use edit::{Change, edit};
 pub use error::UnixfsError;
 pub use file::{CHUNK, File, FileBuilder, FileReader, FileStream, WIDTH};

@@ -73,14 +73,31 @@ impl RootStore for DiskStore {
     }
 
     fn link(&self, link: &Link) -> Result<(), StoreError> {
-        self.0.inner.note_down(vec![Event::Linked(link.clone())])?;
-        self.0.inner.withdrawn.linked(&link.cid);
+        self.link_all(std::slice::from_ref(link))
+    }
+
+    fn link_all(&self, links: &[Link]) -> Result<(), StoreError> {
+        if links.is_empty() {
+            return Ok(());
+        }
+        self.0.inner.note_down(links.iter().cloned().map(Event::Linked).collect())?;
+        links.iter().for_each(|link| self.0.inner.withdrawn.linked(&link.cid));
         Ok(())
     }
 
     fn unlink(&self, link: &Link) -> Result<(), StoreError> {
-        let (repository, digest) = key(link);
-        self.0.inner.note_down(vec![Event::Unlinked { namespace: link.namespace.clone(), repository, digest }])
+        self.unlink_all(std::slice::from_ref(link))
+    }
+
+    fn unlink_all(&self, links: &[Link]) -> Result<(), StoreError> {
+        if links.is_empty() {
+            return Ok(());
+        }
+        let unlinked = |link: &Link| {
+            let (repository, digest) = key(link);
+            Event::Unlinked { namespace: link.namespace.clone(), repository, digest }
+        };
+        self.0.inner.note_down(links.iter().map(unlinked).collect())
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<Link>, StoreError> {

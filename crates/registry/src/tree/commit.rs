@@ -4,17 +4,21 @@
 
 use super::{
     Blob, Missing, NodeCache, TreeError,
+    backlinks::Backlinks,
     layout::{self, Path},
     manifest::Parsed,
     overlay::Overlay,
     pending::{Pending, from_root},
     reader::Reader,
+    tidy::Unnamed,
+    writer::Shared,
 };
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
     StoreError, Tag, codec,
 };
 use cidery_unixfs::FileBuilder;
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -33,10 +37,10 @@ pub(super) enum Edit {
     Add { repository: RepositoryName, image: Addition, missing: Missing },
     /// Removes a tag, a manifest or a blob.
     Delete { repository: RepositoryName, what: Target },
-    /// Makes links of the blobs that no manifest names.
-    Unname { repository: RepositoryName },
-    /// Ends a link that no manifest named in time.
-    Expire { repository: RepositoryName, blob: Blob },
+    /// Makes links of blobs that no manifest names.
+    Unname { repository: RepositoryName, found: Unnamed },
+    /// Ends links that no manifest named in time.
+    Expire { links: Vec<Link> },
 }
 
 /// What is added to a repository.
@@ -77,20 +81,17 @@ pub(super) struct Work {
     pub(super) forgotten: Vec<(Digest, Cid)>,
     /// Repositories that lost a manifest: they may hold blobs that no other one names.
     pub(super) untidy: Vec<RepositoryName>,
+    pub(super) backlinks: Arc<Mutex<Backlinks>>,
     out: StoreWriter,
 }
 
 impl Work {
-    pub fn new(
-        namespace: Namespace,
-        reader: Reader,
-        blocks: Arc<dyn Blockstore>,
-        root: Option<Cid>,
-        overlay: Overlay,
-    ) -> Self {
+    pub fn new(shared: &Shared, root: Option<Cid>, overlay: Overlay) -> Self {
+        let reader = shared.reader_on_thread(shared.cache.clone());
+        let blocks = shared.blocks.clone();
         let out = StoreWriter { hold: blocks.hold(), blocks, cache: reader.cache.clone() };
         Self {
-            namespace,
+            namespace: shared.namespace.clone(),
             reader,
             root,
             pending: Pending::default(),
@@ -99,6 +100,7 @@ impl Work {
             unnamed: Vec::new(),
             forgotten: Vec::new(),
             untidy: Vec::new(),
+            backlinks: shared.backlinks.clone(),
             out,
         }
     }

@@ -135,11 +135,10 @@ impl Work {
 
     /// The same, as a change that is pending.
     pub(super) async fn take_out_unlinked(&mut self, digest: &Digest) -> Result<(), TreeError> {
-        let view = self.view();
-        if view.is_linked(digest).await? {
+        if self.is_linked(digest).await? {
             return Ok(());
         }
-        if let Some(storage) = view.storage().await?
+        if let Some(storage) = self.view().storage().await?
             && let Some(data) = self.reader.find(&storage, &layout::blob_data(digest)).await?
         {
             self.forgotten.push((digest.clone(), data.cid));

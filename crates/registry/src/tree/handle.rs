@@ -4,15 +4,12 @@ use super::{
     Blob, MAX_MANIFEST, Snapshot, TreeError,
     commit::{Addition, Edit, Prepared, Target},
     manifest::Parsed,
-    writer::{self, Command, Done, Shared},
+    writer::{self, Command, Done, Shared, on_thread},
 };
 use crate::hash::Hasher;
-use cidery_core::{Blockstore, Bytes, Cid, Digest, Link, Namespace, Reference, RepositoryName, RootStore, Tag};
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::spawn_blocking,
-};
+use cidery_core::{Blockstore, Bytes, Cid, Digest, Namespace, Reference, RepositoryName, RootStore, Tag};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commits that wait for the writer; further callers wait to wait.
 const QUEUE: usize = 256;
@@ -200,29 +197,6 @@ impl Tree {
         self.delete(repository, Target::Blob(digest.clone())).await
     }
 
-    /// Takes blobs that no manifest names out of the tree, in repositories that lost a manifest since the last
-    /// time, or in `all`. They stay readable, as links of now.
-    pub async fn unname_blobs(&self, all: bool) -> Result<(), TreeError> {
-        let mut untidy = std::mem::take(&mut *self.shared.untidy.lock());
-        if all {
-            untidy.extend(self.snapshot().all_repositories().await?);
-        }
-        for repository in untidy {
-            self.send(Edit::Unname { repository }).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the links that no manifest named within `age`.
-    pub async fn expire_blobs(&self, age: Duration) -> Result<(), TreeError> {
-        let shared = self.shared.clone();
-        let stale = on_thread(move || shared.roots.stale_links(&shared.namespace, age)).await??;
-        for Link { repository, digest, cid, size, .. } in stale {
-            self.send(Edit::Expire { repository, blob: Blob { digest, cid, size } }).await?;
-        }
-        Ok(())
-    }
-
     /// The current root, and every later one.
     pub fn roots(&self) -> watch::Receiver<Option<Cid>> {
         self.shared.current.subscribe()
@@ -238,10 +212,11 @@ impl Tree {
     }
 
     async fn delete(&self, repository: &RepositoryName, what: Target) -> Result<bool, TreeError> {
+        self.shared.prepare_backlinks().await?;
         Ok(self.send(Edit::Delete { repository: repository.clone(), what }).await?.existed)
     }
 
-    async fn send(&self, edit: Edit) -> Result<Done, TreeError> {
+    pub(super) async fn send(&self, edit: Edit) -> Result<Done, TreeError> {
         let (reply, answer) = oneshot::channel();
         self.queue.send(Command { edit, reply }).await.map_err(|_| TreeError::Closed)?;
         answer.await.map_err(|_| TreeError::Closed)?
@@ -263,9 +238,4 @@ fn prepare(digest: Option<Digest>, media_type: Option<&str>, bytes: Bytes) -> Re
     }
     let parsed = Parsed::pushed(media_type, &bytes)?;
     Ok(Prepared { digest: actual, bytes, parsed })
-}
-
-/// Blocking work. It fails by itself only when the runtime stops, or the store panicked (which is reported).
-pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TreeError> {
-    spawn_blocking(work).await.map_err(|_| TreeError::Closed)
 }

@@ -12,6 +12,9 @@ pub type Path = Vec<String>;
 /// Where an owned tree keeps its storage directory, below the root.
 pub const PREFIX: [&str; 3] = ["docker", "registry", "v2"];
 
+/// The directory of all repositories, in the storage directory.
+pub const REPOSITORIES: &str = "repositories";
+
 /// The file that names a digest.
 pub const LINK: &str = "link";
 /// The file that names a revision's media type, where the manifest itself says another or none.
@@ -36,7 +39,7 @@ pub fn blob_data(digest: &Digest) -> Path {
 
 /// `repositories/<name>`; a name's slashes make directories.
 pub fn repository(name: &RepositoryName) -> Path {
-    path(std::iter::once("repositories").chain(name.as_str().split('/')))
+    path(std::iter::once(REPOSITORIES).chain(name.as_str().split('/')))
 }
 
 /// A path of this repository, as one below its own directory.

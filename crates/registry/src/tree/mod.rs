@@ -16,6 +16,7 @@
 //! every machine. Foreign trees were written by strangers: what does not parse is
 //! [`TreeError::Malformed`], and nothing is read that was not bounded first.
 
+mod backlinks;
 mod cache;
 mod commit;
 mod delete;

@@ -4,7 +4,7 @@ use super::{
     TreeError, layout,
     view::{REPOSITORY_PARTS, View},
 };
-use cidery_core::{Cid, Digest, RepositoryName};
+use cidery_core::{Cid, RepositoryName};
 use std::collections::BTreeMap;
 
 /// Directories that one page looks into: a hostile tree may have any number without a repository.
@@ -19,14 +19,9 @@ impl View {
     /// A directory is looked into when its name is the smallest that waits. What is below it comes
     /// after it, so names come out in the order of their whole text (`a`, `a-b`, `a/b`).
     pub async fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, TreeError> {
-        Ok(self.directories(after, limit).await?.into_iter().map(|(name, _)| name).collect())
-    }
-
-    /// As [`View::repositories`], with the directory of each.
-    async fn directories(&self, after: Option<&str>, limit: usize) -> Result<Vec<(RepositoryName, Cid)>, TreeError> {
         let mut found = Vec::new();
         let Some(storage) = self.storage().await? else { return Ok(found) };
-        let Some(top) = self.reader.find(&storage, &["repositories".to_owned()]).await? else { return Ok(found) };
+        let Some(top) = self.reader.find(&storage, &[layout::REPOSITORIES.to_owned()]).await? else { return Ok(found) };
         let mut waiting = BTreeMap::new();
         self.push_children(&mut waiting, "", &top.cid, after).await?;
         for visited in 0.. {
@@ -42,7 +37,7 @@ impl View {
                 && after.is_none_or(|after| name.as_str() > after)
                 && let Ok(name) = name.try_into()
             {
-                found.push((name, directory));
+                found.push(name);
             }
         }
         Ok(found)
@@ -78,24 +73,5 @@ impl View {
             return Err(TreeError::malformed("repositories", "too many directories"));
         }
         Ok(is_repository)
-    }
-
-    /// Whether any repository links this digest, as a blob or a manifest.
-    pub async fn is_linked(&self, digest: &Digest) -> Result<bool, TreeError> {
-        let mut last: Option<RepositoryName> = None;
-        loop {
-            let page = self.directories(last.as_ref().map(RepositoryName::as_str), 1000).await?;
-            for (name, directory) in &page {
-                for path in [layout::layer_link(name, digest), layout::revision_link(name, digest)] {
-                    if self.reader.find(directory, layout::in_repository(name, &path)).await?.is_some() {
-                        return Ok(true);
-                    }
-                }
-            }
-            match page.into_iter().next_back() {
-                Some((name, _)) => last = Some(name),
-                None => return Ok(false),
-            }
-        }
     }
 }

@@ -1,38 +1,146 @@
 //! Blobs that no manifest names: they leave the tree, stay readable as links, and expire as those do.
+//!
+//! What a repository has of them is looked for beside the writer, in a root as it was; the writer takes them
+//! out, except for those that a manifest names which came since.
 
-use super::{Blob, TreeError, commit::Work, layout, manifest::Parsed, view::View};
-use cidery_core::{Digest, Reference, RepositoryName};
-use std::collections::HashSet;
+use super::{
+    Blob, Tree, TreeError, commit::Edit, commit::Work, layout, manifest::Parsed, reader::Reader, view::View,
+    writer::on_thread,
+};
+use cidery_core::{Cid, Digest, Link, Reference, RepositoryName};
+use cidery_unixfs::{Difference, MAX_ENTRIES};
+use futures::executor::block_on;
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// Blobs that one commit takes out, or links that it ends: others wait for it.
+const AT_ONCE: usize = 1024;
+
+/// Blobs of a repository that no manifest names.
+#[derive(Debug, Clone)]
+pub(super) struct Unnamed {
+    /// The manifests that were looked through.
+    revisions: Option<Cid>,
+    digests: Arc<[Digest]>,
+}
+
+impl Tree {
+    /// Takes blobs that no manifest names out of the tree, in repositories that lost a manifest since the last
+    /// time, or in `all`. They stay readable, as links of now.
+    pub async fn unname_blobs(&self, all: bool) -> Result<(), TreeError> {
+        self.shared.drop_backlinks();
+        let mut untidy = std::mem::take(&mut *self.shared.untidy.lock());
+        if all {
+            untidy.extend(self.snapshot().all_repositories().await?);
+        }
+        while let Some(repository) = untidy.pop_first() {
+            if let Err(error) = self.unname(&repository).await {
+                untidy.insert(repository);
+                self.shared.untidy.lock().append(&mut untidy);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn unname(&self, repository: &RepositoryName) -> Result<(), TreeError> {
+        let (shared, name) = (self.shared.clone(), repository.clone());
+        let found = on_thread(move || {
+            let base = shared.base();
+            block_on(unnamed(&View::owned(base.reader.clone(), base.root), &name))
+        })
+        .await??;
+        if !found.digests.is_empty() {
+            self.shared.prepare_backlinks().await?;
+        }
+        for digests in found.digests.chunks(AT_ONCE) {
+            let found = Unnamed { revisions: found.revisions, digests: digests.into() };
+            self.send(Edit::Unname { repository: repository.clone(), found }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the links that no manifest named within `age`.
+    pub async fn expire_blobs(&self, age: Duration) -> Result<(), TreeError> {
+        let shared = self.shared.clone();
+        let stale = on_thread(move || shared.roots.stale_links(&shared.namespace, age)).await??;
+        for links in stale.chunks(AT_ONCE) {
+            self.send(Edit::Expire { links: links.to_vec() }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks through a repository.
+async fn unnamed(view: &View, repository: &RepositoryName) -> Result<Unnamed, TreeError> {
+    let nothing = Unnamed { revisions: None, digests: [].into() };
+    let Some(storage) = view.storage().await? else { return Ok(nothing) };
+    let Some(layers) = view.reader.find(&storage, &layout::layers(repository)).await? else { return Ok(nothing) };
+    let mut digests = digests_between(&view.reader, None, Some(layers.cid)).await?;
+    let revisions = view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid);
+    let manifests = digests_between(&view.reader, None, revisions).await?;
+    let named = named_by(view, repository, manifests).await?;
+    digests.retain(|digest| !named.contains(digest));
+    Ok(Unnamed { revisions, digests: digests.into() })
+}
+
+/// What these manifests refer to.
+async fn named_by(
+    view: &View,
+    repository: &RepositoryName,
+    manifests: Vec<Digest>,
+) -> Result<HashSet<Digest>, TreeError> {
+    let mut named = HashSet::new();
+    for digest in manifests {
+        let manifest = view.manifest(repository, &Reference::Digest(digest)).await?;
+        if let Some(parsed) = manifest.and_then(|manifest| Parsed::stored(&manifest)) {
+            named.extend(parsed.references().map(|reference| reference.digest.clone()));
+        }
+    }
+    Ok(named)
+}
+
+/// The digests that are below one directory of algorithms and not below the other; what is none is passed over.
+async fn digests_between(reader: &Reader, before: Option<Cid>, after: Option<Cid>) -> Result<Vec<Digest>, TreeError> {
+    let fetcher = &*reader.fetcher;
+    let mut found = Vec::new();
+    for algorithm in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await? {
+        let Difference { name, before, after } = algorithm;
+        for entry in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await? {
+            if entry.before.is_none() {
+                found.extend(format!("{name}:{}", entry.name).parse::<Digest>());
+            }
+        }
+    }
+    Ok(found)
+}
 
 impl Work {
-    /// Takes the blobs that no manifest of the repository names out of the tree; they become links of now.
+    /// Takes blobs that no manifest of the repository names out of the tree; they become links of now.
     /// Nothing may be pending. `false` if there are none.
-    pub(super) async fn unname(&mut self, repository: &RepositoryName) -> Result<bool, TreeError> {
+    pub(super) async fn unname(&mut self, repository: &RepositoryName, found: &Unnamed) -> Result<bool, TreeError> {
         let before = self.standing();
-        let done = self.unname_all(repository).await;
+        let done = self.unname_all(repository, found).await;
         self.undo_unless(done, before)
     }
 
-    async fn unname_all(&mut self, repository: &RepositoryName) -> Result<bool, TreeError> {
+    async fn unname_all(&mut self, repository: &RepositoryName, found: &Unnamed) -> Result<bool, TreeError> {
         let view = self.view();
-        let listed = self.digests(&view, layout::layers(repository)).await?;
-        let mut named: HashSet<Digest> = HashSet::new();
-        if !listed.is_empty() {
-            for digest in self.digests(&view, layout::revisions(repository)).await? {
-                let manifest = view.manifest(repository, &Reference::Digest(digest)).await?;
-                if let Some(parsed) = manifest.and_then(|manifest| Parsed::stored(&manifest)) {
-                    named.extend(parsed.references().map(|reference| reference.digest.clone()));
-                }
-            }
-        }
+        let Some(storage) = view.storage().await? else { return Ok(false) };
+        let revisions = self.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid);
+        let since = digests_between(&self.reader, found.revisions, revisions).await?;
+        let named = named_by(&view, repository, since).await?;
         let mut gone = Vec::new();
-        for digest in listed.into_iter().filter(|digest| !named.contains(digest)) {
-            let Some(blob) = view.blob(repository, &digest).await? else { continue };
-            if self.overlay.get(repository, &digest).is_none() {
+        for digest in found.digests.iter().filter(|digest| !named.contains(digest)) {
+            let Some(blob) = view.blob(repository, digest).await? else { continue };
+            let path = layout::layer(repository, digest);
+            if self.reader.find(&storage, &path).await?.is_none() {
+                continue;
+            }
+            if self.overlay.get(repository, digest).is_none() {
                 self.unnamed.push((repository.clone(), blob.clone()));
                 self.overlay.insert(repository, blob);
             }
-            self.pending.remove(layout::layer(repository, &digest));
+            self.pending.remove(path);
             gone.push(digest);
         }
         self.flush().await?;
@@ -43,28 +151,19 @@ impl Work {
         Ok(!gone.is_empty())
     }
 
-    /// Ends a link that nobody named in time, unless somebody did meanwhile.
-    pub(super) async fn expire(&mut self, repository: &RepositoryName, blob: &Blob) -> Result<bool, TreeError> {
-        if self.overlay.get(repository, &blob.digest) != Some(blob) {
-            return Ok(false);
-        }
-        self.settle(repository, blob);
-        if !self.holds_blob(&blob.digest).await? {
-            self.forgotten.push((blob.digest.clone(), blob.cid));
-        }
-        Ok(true)
-    }
-
-    /// The digests below a directory of algorithms; what is none is passed over.
-    async fn digests(&self, view: &View, path: layout::Path) -> Result<Vec<Digest>, TreeError> {
-        let Some(storage) = view.storage().await? else { return Ok(Vec::new()) };
-        let Some(top) = self.reader.find(&storage, &path).await? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for algorithm in self.reader.list(&top.cid).await? {
-            for entry in self.reader.list(&algorithm.cid).await? {
-                found.extend(format!("{}:{}", algorithm.name, entry.name).parse::<Digest>());
+    /// Ends links that nobody named in time, unless somebody did meanwhile.
+    pub(super) async fn expire(&mut self, links: &[Link]) -> Result<bool, TreeError> {
+        let mut any = false;
+        for Link { repository, digest, cid, size, .. } in links {
+            let blob = Blob { digest: digest.clone(), cid: *cid, size: *size };
+            if self.overlay.get(repository, digest) == Some(&blob) {
+                any = true;
+                self.settle(repository, &blob);
+                if !self.holds_blob(digest).await? {
+                    self.forgotten.push((blob.digest, blob.cid));
+                }
             }
         }
-        Ok(found)
+        Ok(any)
     }
 }

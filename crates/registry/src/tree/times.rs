@@ -5,7 +5,7 @@
 //! is not looked for any more.
 
 use super::{
-    NodeCache, TreeError, fetch::Local, handle::Tree, handle::on_thread, layout, pending::from_root, reader::Reader,
+    NodeCache, TreeError, fetch::Local, handle::Tree, layout, pending::from_root, reader::Reader, writer::on_thread,
 };
 use cidery_core::{Cid, RepositoryName, RootEntry, Tag};
 use futures::executor::block_on;

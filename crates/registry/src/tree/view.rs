@@ -75,7 +75,7 @@ impl View {
                 return Ok(Some(entry.cid));
             }
         }
-        for own in ["repositories", "blobs"] {
+        for own in [layout::REPOSITORIES, "blobs"] {
             if self.reader.find(&named.cid, &owned(&[own])).await?.is_some() {
                 return Ok(Some(named.cid));
             }

@@ -2,17 +2,23 @@
 
 use super::{
     Blob, NodeCache, TreeError,
+    backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
     overlay::Overlay,
     reader::Reader,
     view::View,
 };
-use cidery_core::{Blockstore, Cid, CommitError, Link, Namespace, RepositoryName, RootStore, ports::LocalFetcher};
+use cidery_core::{
+    Blockstore, Cid, CommitError, Hold, Link, Namespace, RepositoryName, RootStore, ports::LocalFetcher,
+};
 use futures::executor::block_on;
 use parking_lot::{Mutex, RwLock};
 use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
 
 /// Commits that are made together at most.
 const MAX_GROUP: usize = 256;
@@ -42,6 +48,16 @@ pub(super) struct Shared {
     pub current: watch::Sender<Option<Cid>>,
     /// Repositories that lost a manifest and were not looked through since.
     pub untidy: Mutex<BTreeSet<RepositoryName>>,
+    pub backlinks: Arc<Mutex<Backlinks>>,
+    /// Whoever derives them.
+    pub preparing: tokio::sync::Mutex<()>,
+}
+
+/// A root that is gone through.
+pub(super) struct Base {
+    pub root: Option<Cid>,
+    pub reader: Reader,
+    _hold: Arc<dyn Hold>,
 }
 
 /// The namespace as it is now. The two change together.
@@ -57,7 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Command>)
         // Whoever went away before his turn wants nothing any more.
         let members: Vec<Command> = group.drain(..).filter(|member: &Command| !member.reply.is_closed()).collect();
         let shared = shared.clone();
-        if tokio::task::spawn_blocking(move || shared.commit_together(members)).await.is_err() {
+        if spawn_blocking(move || shared.commit_together(members)).await.is_err() {
             // The panic was reported where it happened, and those who wait learn that nobody will answer.
             tracing::error!("a commit was abandoned");
         }
@@ -79,8 +95,9 @@ impl Shared {
         let cache = Arc::new(NodeCache::default());
         let view = Arc::new(view(&blocks, &cache, root));
         let state = RwLock::new(State { view, overlay });
-        let (current, untidy) = (watch::Sender::new(root), Mutex::default());
-        Ok(Self { namespace, blocks, roots, cache, state, current, untidy })
+        let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
+        let preparing = tokio::sync::Mutex::default();
+        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, preparing })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -111,8 +128,7 @@ impl Shared {
                 let state = self.state.read();
                 (state.view.root, state.overlay.clone())
             };
-            let reader = self.reader_on_thread();
-            let mut work = Work::new(self.namespace.clone(), reader, self.blocks.clone(), root, overlay);
+            let mut work = Work::new(self, root, overlay);
             let results = block_on(apply(&mut work, edits))?;
             match self.replace(root, &work) {
                 Err(CommitError::Conflict { current, .. }) if tries < MAX_TRIES => {
@@ -131,20 +147,15 @@ impl Shared {
 
     /// Makes a commit's outcome durable, then visible.
     fn replace(&self, before: Option<Cid>, work: &Work) -> Result<(), CommitError> {
-        for (repository, blob) in &work.unnamed {
-            // Before the root without it: it must not be nowhere in between.
-            self.roots.link(&self.link(repository, blob))?;
-        }
+        // Before the root without them: they must not be nowhere in between.
+        let unnamed: Vec<Link> = work.unnamed.iter().map(|(repository, blob)| self.link(repository, blob)).collect();
+        self.roots.link_all(&unnamed)?;
         match work.root {
             Some(root) if work.root != before => {
                 self.roots.commit(&self.namespace, before, root, &work.settled)?;
             }
             // Nothing new, e.g. an image that was pushed again.
-            _ => {
-                for link in &work.settled {
-                    self.roots.unlink(link)?;
-                }
-            }
+            _ => self.roots.unlink_all(&work.settled)?,
         }
         self.become_root(work.root, &work.settled, &work.unnamed);
         let files: Vec<Cid> = work.forgotten.iter().map(|(_, cid)| *cid).collect();
@@ -175,9 +186,18 @@ impl Shared {
     }
 
     /// Reads for a blocking thread.
-    fn reader_on_thread(&self) -> Reader {
-        let fetcher = Arc::new(Local { blocks: self.blocks.clone(), cache: self.cache.clone() });
-        Reader { fetcher, cache: self.cache.clone(), blocks: None }
+    pub fn reader_on_thread(&self, cache: Arc<NodeCache>) -> Reader {
+        let fetcher = Arc::new(Local { blocks: self.blocks.clone(), cache: cache.clone() });
+        Reader { fetcher, cache, blocks: None }
+    }
+
+    /// The current root, to be gone through at leisure on a blocking thread: it is kept from collection, and
+    /// does not displace what others have in the cache.
+    pub fn base(&self) -> Base {
+        let hold = self.blocks.hold();
+        let root = self.state.read().view.root;
+        root.iter().for_each(|root| hold.keep_all(root));
+        Base { root, reader: self.reader_on_thread(Arc::new(NodeCache::none())), _hold: hold }
     }
 }
 
@@ -191,13 +211,13 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
                 work.flush().await?;
                 work.delete(repository, what).await
             }
-            Edit::Unname { repository } => {
+            Edit::Unname { repository, found } => {
                 work.flush().await?;
-                work.unname(repository).await
+                work.unname(repository, found).await
             }
-            Edit::Expire { repository, blob } => {
+            Edit::Expire { links } => {
                 work.flush().await?;
-                work.expire(repository, blob).await
+                work.expire(links).await
             }
         });
     }
@@ -211,4 +231,9 @@ fn view(blocks: &Arc<dyn Blockstore>, cache: &Arc<NodeCache>, root: Option<Cid>)
     let inner = Arc::new(LocalFetcher(blocks.clone()));
     let fetcher = Arc::new(Cached { inner, cache: cache.clone() });
     View::owned(Reader { fetcher, cache: cache.clone(), blocks: Some(blocks.clone()) }, root)
+}
+
+/// Blocking work. It fails by itself only when the runtime stops, or the store panicked (which is reported).
+pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TreeError> {
+    spawn_blocking(work).await.map_err(|_| TreeError::Closed)
 }

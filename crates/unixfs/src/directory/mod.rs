@@ -1,14 +1,17 @@
 //! Directories: names to CIDs, in one node or, above [`THRESHOLD`] bytes, in a hash trie of nodes.
 //!
 //! [`node`] reads one node of either form, [`shard`] is the trie in memory, [`form`] a directory
-//! that is edited and takes the form its entries demand; [`read`] looks up and lists.
+//! that is edited and takes the form its entries demand; [`read`] looks up and lists, [`compare`] says what
+//! differs between two states.
 
+mod compare;
 mod form;
 mod murmur;
 mod node;
 mod read;
 mod shard;
 
+pub use compare::{Difference, compare};
 pub(crate) use form::Directory;
 pub(crate) use form::Target;
 pub(crate) use node::DirectoryNode;

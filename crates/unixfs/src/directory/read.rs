@@ -74,7 +74,18 @@ pub(crate) async fn list_shards(
     root: ShardNode<'_>,
     limit: usize,
 ) -> Result<Vec<Entry>, UnixfsError> {
-    let log = root.log;
+    list_shards_below(fetcher, directory, root, Place::ROOT, limit).await
+}
+
+/// As [`list_shards`], below a shard that stands at `place`.
+pub(crate) async fn list_shards_below(
+    fetcher: &dyn Fetcher,
+    directory: &Cid,
+    top: ShardNode<'_>,
+    place: Place,
+    limit: usize,
+) -> Result<Vec<Entry>, UnixfsError> {
+    let log = top.log;
     let (mut entries, mut waiting) = (Vec::new(), Vec::new());
     let mut take = |shard: ShardNode<'_>, place: Place, waiting: &mut Vec<(Cid, Place)>| {
         for (number, slot) in shard.slots {
@@ -86,7 +97,7 @@ pub(crate) async fn list_shards(
         }
         Ok(())
     };
-    take(root, Place::ROOT, &mut waiting)?;
+    take(top, place, &mut waiting)?;
     let mut asked = FuturesUnordered::new();
     loop {
         while asked.len() < AT_ONCE
@@ -107,7 +118,7 @@ async fn ask(fetcher: &dyn Fetcher, cid: Cid, place: Place) -> Result<(Cid, Plac
     Ok((cid, place, fetcher.fetch(&cid).await?))
 }
 
-fn too_many(directory: &Cid, limit: usize) -> UnixfsError {
+pub(crate) fn too_many(directory: &Cid, limit: usize) -> UnixfsError {
     UnixfsError::TooMany { cid: *directory, what: "entries", limit }
 }
 

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod car;
+mod compare;
 mod directories;
 mod edits;
 mod hostile;

@@ -1,5 +1,6 @@
 //! Trees over a store in memory, and what the tests build them with.
 
+mod backlinks;
 mod commits;
 mod deletes;
 mod determinism;

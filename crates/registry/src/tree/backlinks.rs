@@ -1,0 +1,164 @@
+//! How many repositories hold each digest: a blob that none holds any more leaves the tree.
+//!
+//! The tree has no such list, and to look through all repositories at every delete would take the longer the
+//! more of them there are. So it is derived from a root, and follows the namespace from root to root by what
+//! differs between them.
+
+use super::{
+    TreeError,
+    commit::Work,
+    layout,
+    pending::from_root,
+    reader::Reader,
+    writer::{Shared, on_thread},
+};
+use cidery_core::{Cid, Digest};
+use cidery_unixfs::{Difference, MAX_ENTRIES, UnixfsError};
+use futures::executor::block_on;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Kept for so long after it was needed last: about 20 bytes a blob.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// How often digests stand in repositories, as a blob or a manifest, below one root.
+///
+/// Digests are kept as hashes with a secret of this process. Two that share one, of which one is linked, would
+/// keep the other in the tree.
+#[derive(Default)]
+pub(super) struct Backlinks {
+    root: Option<Cid>,
+    counts: HashMap<u64, u32>,
+    hasher: RandomState,
+    used: Option<Instant>,
+}
+
+/// What is below a directory.
+#[derive(Clone)]
+enum Part {
+    /// A repository, or what stands between them and the root.
+    Repositories,
+    /// `_manifests`.
+    Manifests,
+    /// Algorithms, below which there are digests.
+    Algorithms,
+    /// Digests of this algorithm.
+    Digests(String),
+}
+
+impl Backlinks {
+    /// Makes it that of `root`. After an error it is that of no root.
+    pub(super) async fn follow(&mut self, reader: &Reader, root: Option<Cid>) -> Result<(), TreeError> {
+        self.used = Some(Instant::now());
+        let mut done = self.advance(reader, root).await;
+        if done.is_err() && self.root.is_some() {
+            // Of the root before, something may be collected already.
+            self.clear();
+            done = self.advance(reader, root).await;
+        }
+        match &done {
+            Ok(()) => self.root = root,
+            Err(_) => self.clear(),
+        }
+        done
+    }
+
+    fn clear(&mut self) {
+        (self.root, self.counts) = (None, HashMap::new());
+    }
+
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.counts.contains_key(&self.hasher.hash_one(digest.as_str()))
+    }
+
+    async fn advance(&mut self, reader: &Reader, root: Option<Cid>) -> Result<(), TreeError> {
+        let (before, after) = (repositories(reader, self.root).await?, repositories(reader, root).await?);
+        let mut waiting = vec![(Part::Repositories, before, after)];
+        while let Some((part, before, after)) = waiting.pop() {
+            let found = cidery_unixfs::compare(&*reader.fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await;
+            let differences = match found {
+                // A file between the repositories is nobody's business.
+                Err(UnixfsError::NotADirectory { .. }) if before.is_none() => continue,
+                found => found?,
+            };
+            for Difference { name, before, after } in differences {
+                let below = match (&part, name.as_str()) {
+                    (Part::Digests(algorithm), hex) => {
+                        self.count(&format!("{algorithm}:{hex}"), before.is_some(), after.is_some());
+                        continue;
+                    }
+                    (Part::Algorithms, _) => Part::Digests(name),
+                    (Part::Manifests, "revisions") | (Part::Repositories, "_layers") => Part::Algorithms,
+                    (Part::Repositories, "_manifests") => Part::Manifests,
+                    (Part::Repositories, name) if !name.starts_with('_') => Part::Repositories,
+                    _ => continue,
+                };
+                waiting.push((below, before, after));
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, digest: &str, before: bool, after: bool) {
+        let key = self.hasher.hash_one(digest);
+        if after && !before {
+            *self.counts.entry(key).or_default() += 1;
+        } else if before
+            && !after
+            && let Some(count) = self.counts.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&key);
+            }
+        }
+    }
+}
+
+async fn repositories(reader: &Reader, root: Option<Cid>) -> Result<Option<Cid>, TreeError> {
+    let Some(root) = root else { return Ok(None) };
+    Ok(reader.find(&root, &from_root(vec![layout::REPOSITORIES.to_owned()])).await?.map(|entry| entry.cid))
+}
+
+impl Work {
+    /// Whether any repository links this digest, as a blob or a manifest, in the root as of the last flush.
+    pub(super) async fn is_linked(&self, digest: &Digest) -> Result<bool, TreeError> {
+        // Not under the lock: whoever looks meanwhile finds none.
+        let mut backlinks = std::mem::take(&mut *self.backlinks.lock());
+        let done = backlinks.follow(&self.reader, self.root).await;
+        let linked = backlinks.has(digest);
+        *self.backlinks.lock() = backlinks;
+        done.map(|()| linked)
+    }
+}
+
+impl Shared {
+    /// Derives the backlinks if they are not kept, so that the writer, and whoever waits for it, need not.
+    pub async fn prepare_backlinks(self: &Arc<Self>) -> Result<(), TreeError> {
+        let _one = self.preparing.lock().await;
+        if self.backlinks.lock().root.is_some() {
+            return Ok(());
+        }
+        let shared = self.clone();
+        on_thread(move || {
+            let base = shared.base();
+            let mut backlinks = Backlinks::default();
+            block_on(backlinks.follow(&base.reader, base.root))?;
+            *shared.backlinks.lock() = backlinks;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Lets go of them if they were not needed for a while.
+    pub fn drop_backlinks(&self) {
+        let mut backlinks = self.backlinks.lock();
+        if backlinks.used.is_some_and(|used| used.elapsed() > KEPT) {
+            *backlinks = Backlinks::default();
+        }
+    }
+}
