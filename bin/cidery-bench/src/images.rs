@@ -63,10 +63,14 @@ pub fn push_many(host: &str, images: usize) -> Result<()> {
 
 /// Deletes the manifests of these small images, with their tags.
 pub fn delete_many(host: &str, images: impl Iterator<Item = usize>) -> Result<()> {
-    let images: Vec<usize> = images.collect();
+    delete(host, images.map(|image| (repository(image), format!("v{image}"))).collect())
+}
+
+/// Deletes the manifests that these tags stand for, in these repositories.
+pub fn delete(host: &str, images: Vec<(String, String)>) -> Result<()> {
     in_turns(host, images.len(), |http, n| {
-        let (image, repository) = (images[n], repository(images[n]));
-        let digest = http.manifest_digest(&repository, &format!("v{image}"))?;
+        let (repository, tag) = &images[n];
+        let digest = http.manifest_digest(repository, tag)?;
         let answer = http.request("DELETE", &format!("/v2/{repository}/manifests/{digest}"), "", &[])?;
         ensure!(answer.status == 202, "the delete was answered {}", answer.status);
         Ok(())

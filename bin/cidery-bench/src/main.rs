@@ -12,6 +12,7 @@ mod many;
 mod memory;
 mod raw;
 mod rebuild;
+mod reclaim;
 mod reopen;
 mod report;
 
@@ -47,6 +48,8 @@ enum What {
     Rebuild(Options),
     /// A store with very many blobs and tags: what commits and collections take in it
     Many(Options),
+    /// The disk that is left after half of a store was deleted
+    Reclaim(Options),
     /// Opens a store and looks its blocks up (used by rebuild)
     #[command(hide = true)]
     OpenStore { data: PathBuf, blocks: u64 },
@@ -82,6 +85,9 @@ struct Options {
     /// Tags in one of its repositories
     #[arg(long, default_value_t = 100_000)]
     tags: usize,
+    /// Size of the store of which half is deleted, in GiB
+    #[arg(long, default_value_t = 20)]
+    reclaim_gib: usize,
     /// Write every raw figure to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -102,6 +108,7 @@ fn main() -> Result<()> {
             reopen::run(&options, &mut report)?;
             rebuild::run(&options, &mut report)?;
             many::run(&options, &mut report)?;
+            reclaim::run(&options, &mut report)?;
             options
         }
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
@@ -112,6 +119,7 @@ fn main() -> Result<()> {
         What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
         What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
         What::Many(options) => many::run(&options, &mut report).map(|()| options)?,
+        What::Reclaim(options) => reclaim::run(&options, &mut report).map(|()| options)?,
     };
     print!("{}", report.table());
     if let Some(path) = &options.json {

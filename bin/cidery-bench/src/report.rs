@@ -67,12 +67,22 @@ impl Report {
             }
             let _ = writeln!(
                 out,
-                "| {} | {} | {:.0} {} | {min:.0} – {max:.0} | {ratio} | {peak} |",
-                row.work, row.who, row.median, row.unit
+                "| {} | {} | {} {} | {} – {} | {ratio} | {peak} |",
+                row.work,
+                row.who,
+                shown(row.median),
+                row.unit,
+                shown(min),
+                shown(max)
             );
         }
         out
     }
+}
+
+/// With one decimal where it says something.
+fn shown(figure: f64) -> String {
+    if figure < 10.0 { format!("{figure:.1}") } else { format!("{figure:.0}") }
 }
 
 /// The middle figure; of an even number, the mean of the two in the middle.

@@ -8,8 +8,9 @@ use super::{
     layout::{self, Path},
     manifest::Parsed,
     overlay::Overlay,
-    pending::{Pending, from_root},
+    pending::Pending,
     reader::Reader,
+    tagged::Tagged,
     tidy::Unnamed,
     writer::Shared,
 };
@@ -53,7 +54,8 @@ pub(super) struct Addition {
 /// What is deleted.
 pub(super) enum Target {
     Tag(Tag),
-    Manifest(Digest),
+    /// With the tags that go with it.
+    Manifest(Digest, Tagged),
     Blob(Digest),
 }
 
@@ -197,8 +199,7 @@ impl Work {
 
     /// Where the repository is, in the root as of the last flush.
     async fn directory(&self, repository: &RepositoryName) -> Result<Option<Cid>, TreeError> {
-        let Some(root) = self.root else { return Ok(None) };
-        Ok(self.reader.find(&root, &from_root(layout::repository(repository))).await?.map(|entry| entry.cid))
+        self.find(&layout::repository(repository)).await
     }
 
     /// Whether a path of the repository is there, with the changes that are being collected and
@@ -235,8 +236,7 @@ impl Work {
 
     /// Whether a blob is in the tree.
     pub(super) async fn holds_blob(&self, digest: &Digest) -> Result<bool, TreeError> {
-        let Some(root) = self.root else { return Ok(false) };
-        Ok(self.reader.find(&root, &from_root(layout::blob_data(digest))).await?.is_some())
+        Ok(self.find(&layout::blob_data(digest)).await?.is_some())
     }
 
     /// A link that need not be journalled any more.

@@ -3,14 +3,14 @@
 use super::{
     TreeError,
     commit::{Target, Work},
-    layout::{self, LINK},
+    layout::{self, Path},
     manifest::Parsed,
     overlay::Overlay,
-    reader::link_cid,
+    pending::from_root,
+    tagged::Tagged,
     view::View,
 };
-use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag, codec};
-use cidery_unixfs::Entry;
+use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag};
 
 /// Where a commit stood before an edit.
 pub(super) struct Standing {
@@ -26,7 +26,7 @@ impl Work {
         let before = self.standing();
         let deleted = match what {
             Target::Tag(tag) => self.delete_tag(repository, tag).await,
-            Target::Manifest(digest) => self.delete_manifest(repository, digest).await,
+            Target::Manifest(digest, tagged) => self.delete_manifest(repository, digest, tagged).await,
             Target::Blob(digest) => self.delete_blob(repository, digest).await,
         };
         self.undo_unless(deleted, before)
@@ -56,10 +56,15 @@ impl Work {
         View::owned(self.reader.clone(), self.root)
     }
 
+    /// What stands at a path of the storage directory, in the root as of the last flush.
+    pub(super) async fn find(&self, path: &Path) -> Result<Option<Cid>, TreeError> {
+        let Some(root) = self.root else { return Ok(None) };
+        Ok(self.reader.find(&root, &from_root(path.clone())).await?.map(|entry| entry.cid))
+    }
+
     async fn delete_tag(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<bool, TreeError> {
-        let Some(storage) = self.view().storage().await? else { return Ok(false) };
         let path = layout::tag(repository, tag);
-        if self.reader.find(&storage, &path).await?.is_none() {
+        if self.find(&path).await?.is_none() {
             return Ok(false);
         }
         self.pending.remove(path);
@@ -67,15 +72,19 @@ impl Work {
         Ok(true)
     }
 
-    async fn delete_manifest(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
-        let view = self.view();
-        let Some(storage) = view.storage().await? else { return Ok(false) };
+    async fn delete_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tagged: &Tagged,
+    ) -> Result<bool, TreeError> {
         let path = layout::revision(repository, digest);
-        if self.reader.find(&storage, &path).await?.is_none() {
+        if self.find(&path).await?.is_none() {
             return Ok(false);
         }
+        let view = self.view();
         self.pending.remove(path);
-        self.untag(&storage, repository, digest).await?;
+        self.untag(repository, digest, tagged).await?;
         // A manifest that cannot be read any more can be deleted; the link it may leave in the slot
         // of its subject leads nowhere, and is passed over.
         let manifest = view.manifest(repository, &Reference::Digest(digest.clone())).await.ok().flatten();
@@ -89,22 +98,17 @@ impl Work {
     }
 
     /// Removes the tags that stand for a manifest, and the notes that others once did.
-    async fn untag(&mut self, storage: &Cid, repository: &RepositoryName, digest: &Digest) -> Result<(), TreeError> {
-        let Some(tags) = self.reader.find(storage, &layout::tags(repository)).await? else { return Ok(()) };
-        for Entry { name, cid, .. } in self.reader.list(&tags.cid).await? {
-            let Ok(tag) = Tag::try_from(name) else { continue };
-            let current = ["current".to_owned(), LINK.to_owned()];
-            let is_current = match self.reader.find(&cid, &current).await? {
-                Some(entry) if entry.cid.codec() == codec::RAW => entry.cid == link_cid(digest),
-                Some(_) => self.reader.link(&cid, &current).await?.as_ref() == Some(digest),
-                None => false,
-            };
-            let index = ["index".to_owned(), digest.algorithm().to_owned(), digest.hex().to_owned()];
-            if is_current {
-                self.pending.remove(layout::tag(repository, &tag));
-            } else if self.reader.find(&cid, &index).await?.is_some() {
-                self.pending.remove(layout::tag_index(repository, &tag, digest));
-            }
+    async fn untag(&mut self, repository: &RepositoryName, digest: &Digest, tagged: &Tagged) -> Result<(), TreeError> {
+        let tagged = match tagged.up_to(&self.reader, self.root, repository, digest).await {
+            Ok(tagged) => tagged,
+            // What was looked through may be collected by now.
+            Err(_) => Tagged::default().up_to(&self.reader, self.root, repository, digest).await?,
+        };
+        for tag in tagged.tags() {
+            let path = layout::tag(repository, tag);
+            let Some(directory) = self.find(&path).await? else { continue };
+            let is_current = self.reader.standing(&directory).await?.current.as_ref() == Some(digest);
+            self.pending.remove(if is_current { path } else { layout::tag_index(repository, tag, digest) });
         }
         Ok(())
     }
@@ -115,10 +119,7 @@ impl Work {
             self.settle(repository, blob);
         }
         let path = layout::layer(repository, digest);
-        let linked = match self.view().storage().await? {
-            Some(storage) => self.reader.find(&storage, &path).await?.is_some(),
-            None => false,
-        };
+        let linked = self.find(&path).await?.is_some();
         if linked {
             self.pending.remove(path);
             self.flush().await?;
@@ -138,10 +139,8 @@ impl Work {
         if self.is_linked(digest).await? {
             return Ok(());
         }
-        if let Some(storage) = self.view().storage().await?
-            && let Some(data) = self.reader.find(&storage, &layout::blob_data(digest)).await?
-        {
-            self.forgotten.push((digest.clone(), data.cid));
+        if let Some(data) = self.find(&layout::blob_data(digest)).await? {
+            self.forgotten.push((digest.clone(), data));
         }
         self.pending.remove(layout::blob(digest));
         Ok(())

@@ -189,7 +189,8 @@ impl Tree {
 
     /// Removes a manifest and the tags that stand for it; `false` if there is none. Its blobs stay.
     pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
-        self.delete(repository, Target::Manifest(digest.clone())).await
+        let tagged = self.shared.tagged(repository, digest).await?;
+        self.delete(repository, Target::Manifest(digest.clone(), tagged)).await
     }
 
     /// Removes a blob from a repository, be it only journalled; `false` if it is not there.

@@ -31,6 +31,7 @@ mod reader;
 mod referrers;
 mod repositories;
 mod snapshot;
+mod tagged;
 mod tidy;
 mod times;
 mod view;

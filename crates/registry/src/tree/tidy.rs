@@ -125,15 +125,14 @@ impl Work {
 
     async fn unname_all(&mut self, repository: &RepositoryName, found: &Unnamed) -> Result<bool, TreeError> {
         let view = self.view();
-        let Some(storage) = view.storage().await? else { return Ok(false) };
-        let revisions = self.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid);
+        let revisions = self.find(&layout::revisions(repository)).await?;
         let since = digests_between(&self.reader, found.revisions, revisions).await?;
         let named = named_by(&view, repository, since).await?;
         let mut gone = Vec::new();
         for digest in found.digests.iter().filter(|digest| !named.contains(digest)) {
             let Some(blob) = view.blob(repository, digest).await? else { continue };
             let path = layout::layer(repository, digest);
-            if self.reader.find(&storage, &path).await?.is_none() {
+            if self.find(&path).await?.is_none() {
                 continue;
             }
             if self.overlay.get(repository, digest).is_none() {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tree::commit::{Edit, Target};
 use cidery_core::RootStore;
 use std::time::Duration;
 
@@ -177,10 +178,41 @@ async fn what_goes_and_comes_back_in_one_group_is_not_forgotten() {
     let file = tree.snapshot().root().unwrap();
     let name = repository("app");
     let (reference, manifest) = (by_tag("v1"), image(&[b"{}"]));
-    let (deleted, pushed) =
-        tokio::join!(tree.delete_manifest(&name, &digest), put(&tree, "app", &reference, &manifest));
-    assert!(deleted.unwrap() && pushed.is_ok());
+    // Their order is that of the queue.
+    let tagged = tree.shared.tagged(&name, &digest).await.unwrap();
+    let delete = Edit::Delete { repository: name, what: Target::Manifest(digest, tagged) };
+    let (deleted, pushed) = tokio::join!(tree.send(delete), put(&tree, "app", &reference, &manifest));
+    assert!(deleted.unwrap().existed && pushed.is_ok());
     assert_eq!(tree.snapshot().root(), Some(file), "the same content, the same root");
     let manifest = *cidery_core::Block::raw(bytes(&image(&[b"{}"]))).cid();
     assert!(!store.is_forgotten(&manifest));
+}
+
+#[tokio::test]
+async fn a_manifest_takes_the_tags_along_that_came_or_moved_meanwhile() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let one = push(&tree, &store, "app", "v1", &[b"{}", b"one"]).await;
+    let two = push(&tree, &store, "app", "v2", &[b"{}", b"two"]).await;
+    for n in 0..50 {
+        put(&tree, "app", &by_tag(&format!("one-{n}")), &image(&[b"{}", b"one"])).await.unwrap();
+        put(&tree, "app", &by_tag(&format!("two-{n}")), &image(&[b"{}", b"two"])).await.unwrap();
+    }
+    let tagged = tree.shared.tagged(&name, &one).await.unwrap();
+    // Since then one tag went over to it, one left it, one came, and one is gone.
+    put(&tree, "app", &by_tag("two-7"), &image(&[b"{}", b"one"])).await.unwrap();
+    put(&tree, "app", &by_tag("one-7"), &image(&[b"{}", b"two"])).await.unwrap();
+    put(&tree, "app", &by_tag("late"), &image(&[b"{}", b"one"])).await.unwrap();
+    assert!(tree.delete_tag(&name, &tag("one-8")).await.unwrap());
+    let delete = Edit::Delete { repository: name.clone(), what: Target::Manifest(one.clone(), tagged) };
+    assert!(tree.send(delete).await.unwrap().existed);
+    let tags = tree.snapshot().tags(&name, None, 1000).await.unwrap().unwrap();
+    let mut expected: Vec<String> = (0..50).filter(|n| *n != 7).map(|n| format!("two-{n}")).collect();
+    expected.extend(["one-7".to_owned(), "v2".to_owned()]);
+    expected.sort();
+    assert_eq!(tags.iter().map(|tag| tag.as_str().to_owned()).collect::<Vec<_>>(), expected);
+    // Nor is it noted any more that a tag once stood for it.
+    assert!(!paths(&store, &tree).await.iter().any(|path| path.contains("/tags/") && path.contains(one.hex())));
+    assert!(tree.snapshot().manifest(&name, &by_digest(&two)).await.unwrap().is_some());
 }
