@@ -16,4 +16,5 @@ mod model;
 mod refusals;
 mod scrub;
 mod static_binary;
+mod streams;
 mod upkeep;

@@ -226,6 +226,10 @@ impl RootStore for MemoryStore {
         Ok(())
     }
 
+    fn purge(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.forget(files)
+    }
+
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.0.forgotten.lock().contains(file.hash())
     }

@@ -48,7 +48,8 @@ pub trait BlockWriter: Send {
 pub trait Hold: Send + Sync {
     /// Keeps one block; to be called before it is put, since what is put again may be about to go.
     fn keep(&self, cid: &Cid);
-    /// Keeps all that a block reaches, for a reader.
+    /// Keeps all that a block reaches, for a reader, but for what is purged ([`RootStore::purge`]). It shows
+    /// nobody anything: what was withdrawn stays so.
     fn keep_all(&self, root: &Cid);
 }
 
@@ -94,6 +95,9 @@ pub trait RootStore: Send + Sync + 'static {
     /// earlier root is still public, and only what current roots, links and uploads reach of their blocks
     /// survives the next collection. Putting or linking one again takes that back.
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError>;
+    /// Withdraws files as [`RootStore::forget`] does, and for good: no hold keeps what they reach either, so the
+    /// next collection removes it under the hands of those who read it.
+    fn purge(&self, files: &[Cid]) -> Result<(), StoreError>;
     /// Whether a file was withdrawn and is served under no earlier root's name.
     fn is_forgotten(&self, file: &Cid) -> bool;
     /// Saves an upload's state, replacing what was saved under its id.
@@ -145,6 +149,25 @@ impl<W: std::ops::DerefMut<Target: BlockWriter> + Send> BlockWriter for HoldingW
     fn put(&mut self, block: &Block) -> Result<(), StoreError> {
         self.hold.keep(block.cid());
         self.writer.put(block)
+    }
+}
+
+/// A fetcher that keeps what it reads for as long as it lives.
+pub struct HoldingFetcher {
+    /// Where it reads.
+    pub fetcher: Arc<dyn Fetcher>,
+    /// What keeps it.
+    pub hold: Arc<dyn Hold>,
+}
+
+#[async_trait]
+impl Fetcher for HoldingFetcher {
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
+        self.fetcher.fetch(cid).await
+    }
+
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
+        self.fetcher.local(cid)
     }
 }
 

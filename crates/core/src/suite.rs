@@ -253,6 +253,12 @@ fn forgetting<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
     assert!(!sees(&store, &gone) && sees(&store, &kept));
     store.put(&gone, Origin::Pushed).expect(OK);
     assert!(!store.is_forgotten(gone.cid()) && store.get(gone.cid()).expect(OK).is_some());
+    let fourth = node(&[]);
+    store.put(&fourth, Origin::Pushed).expect(OK);
+    store.commit(&local, Some(*second.cid()), *fourth.cid(), &[]).expect(OK);
+    store.purge(&[*kept.cid()]).expect(OK);
+    let store = reopen(store);
+    assert!(store.is_forgotten(kept.cid()) && !sees(&store, &kept));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::{
     stream::{self, Verify},
     tree::{Manifest, Snapshot, TreeError, manifest::Parsed},
 };
-use cidery_core::{Digest, Fetcher, Reference, RepositoryName, Scope};
+use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName, Scope, ports::HoldingFetcher};
 use cidery_unixfs::FileReader;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -86,7 +86,7 @@ impl Registry {
     }
 
     /// As [`Registry::open_image`], with what fetches the blobs' blocks: this node's store for an
-    /// image of its own, else the session of the root.
+    /// image of its own, which collections leave whole while that lives, else the session of the root.
     ///
     /// # Errors
     /// As [`Registry::open_image`].
@@ -96,7 +96,20 @@ impl Registry {
     ) -> Result<(Snapshot, RepositoryName, Reference, Arc<dyn Fetcher>), Error> {
         let (opened, reference) = self.inner.find(name).await?;
         let fetcher = self.inner.fetcher(&opened);
-        Ok((opened.snapshot(), opened.named.repository, reference, fetcher))
+        let Source::Owned(tree) = &opened.source else {
+            return Ok((opened.snapshot(), opened.named.repository, reference, fetcher));
+        };
+        loop {
+            let snapshot = tree.snapshot();
+            let Some(root) = snapshot.root() else {
+                return Ok((snapshot, opened.named.repository, reference, fetcher));
+            };
+            let fetcher = self.inner.holding(fetcher.clone(), &root);
+            // It may have been replaced, and a collection begun, before it was held.
+            if tree.snapshot().root() == Some(root) {
+                return Ok((snapshot, opened.named.repository, reference, fetcher));
+            }
+        }
     }
 
     /// Fetches every manifest and blob of an image, for all platforms, into this node, and checks
@@ -146,6 +159,13 @@ impl Inner {
         let (name, reference) = names::image(name)?;
         let opened = self.open(self.name(name)?, Scope::Owner).await?;
         Ok((opened, reference))
+    }
+
+    /// The same fetcher, which keeps all that is below `root` for as long as it lives.
+    pub fn holding(&self, fetcher: Arc<dyn Fetcher>, root: &Cid) -> Arc<dyn Fetcher> {
+        let hold = self.blocks.hold();
+        hold.keep_all(root);
+        Arc::new(HoldingFetcher { fetcher, hold })
     }
 
     /// What reads the blobs of a repository.

@@ -16,7 +16,8 @@ pub struct Purged {
 
 impl Registry {
     /// Deletes a digest from all repositories of all namespaces, withdraws it from earlier roots, and gives
-    /// up what is cached of it. The next collection removes its bytes. What others have fetched stays with them.
+    /// up what is cached of it. The next collection removes its bytes, also those that are on their way to somebody,
+    /// whose stream ends with an error. What others have fetched stays with them.
     ///
     /// # Errors
     /// When a tree cannot be read or written; what was deleted until then stays deleted.
@@ -43,7 +44,7 @@ impl Registry {
         files.sort_unstable();
         files.dedup();
         let roots = self.inner.roots.clone();
-        tokio::task::spawn_blocking(move || roots.forget(&files)).await??;
+        tokio::task::spawn_blocking(move || roots.purge(&files)).await??;
         Ok(places)
     }
 }

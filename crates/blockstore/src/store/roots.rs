@@ -16,7 +16,7 @@ impl Inner {
         self.state.read().spaces.get(namespace).map(read).unwrap_or_default()
     }
 
-    fn write(&self, op: Op) -> Result<(), StoreError> {
+    pub(super) fn write(&self, op: Op) -> Result<(), StoreError> {
         self.check_open()?;
         self.submit(op).map(drop).map_err(only_store)
     }
@@ -124,6 +124,11 @@ impl RootStore for DiskStore {
         inner.note_down(vec![Event::Forgotten(files.to_vec())])?;
         inner.collect_soon();
         Ok(())
+    }
+
+    fn purge(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.0.inner.withdrawn.purge(files);
+        self.forget(files)
     }
 
     fn is_forgotten(&self, file: &Cid) -> bool {

@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod gc;
 mod group;
+mod in_use;
 mod loss;
 mod marks;
 mod player;

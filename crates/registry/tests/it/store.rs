@@ -178,6 +178,9 @@ impl RootStore for Disk {
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
         self.memory.forget(files)
     }
+    fn purge(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.memory.purge(files)
+    }
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.memory.is_forgotten(file)
     }

@@ -13,6 +13,8 @@ pub(in crate::store) struct Marking<'a> {
     inner: &'a Inner,
     keys: Keys,
     reached: Fingerprints,
+    /// What is in use, and not reached by anything else.
+    kept: Fingerprints,
     /// The state of the journal that the roots were taken from.
     seen: Option<u64>,
     nodes: u64,
@@ -20,7 +22,14 @@ pub(in crate::store) struct Marking<'a> {
 
 impl<'a> Marking<'a> {
     pub(in crate::store) fn new(inner: &'a Inner) -> Self {
-        Self { inner, keys: Keys::default(), reached: Fingerprints::default(), seen: None, nodes: 0 }
+        Self {
+            inner,
+            keys: Keys::default(),
+            reached: Fingerprints::default(),
+            kept: Fingerprints::default(),
+            seen: None,
+            nodes: 0,
+        }
     }
 
     /// What these roots reach, and nothing else.
@@ -42,9 +51,16 @@ impl<'a> Marking<'a> {
         self.catch_up(&mut Telling::new(&|_| {}, Stage::Mark, 0))
     }
 
-    /// Whether something reaches a block.
+    /// Whether something reaches a block, or somebody is at it.
     pub(in crate::store) fn reaches(&self, hash: &Multihash) -> bool {
-        self.reached.contains(&self.keys.block(hash))
+        let block = self.keys.block(hash);
+        self.reached.contains(&block) || self.kept.contains(&block)
+    }
+
+    /// Whether a block stays for those alone who are at it.
+    pub(super) fn only_keeps(&self, hash: &Multihash) -> bool {
+        let block = self.keys.block(hash);
+        self.kept.contains(&block) && !self.reached.contains(&block)
     }
 
     fn catch_up(&mut self, telling: &mut Telling<'_>) -> Result<(), StoreError> {
@@ -56,7 +72,7 @@ impl<'a> Marking<'a> {
                 self.walk(View::Earlier, earlier, telling)?;
                 self.seen = Some(seen);
             }
-            self.walk(View::Current, self.inner.holds.roots(), telling)?;
+            self.walk(View::Kept, self.inner.holds.roots(), telling)?;
             if self.inner.state.read().reachable == seen {
                 return Ok(());
             }
@@ -65,16 +81,20 @@ impl<'a> Marking<'a> {
 
     fn walk(&mut self, view: View, mut open: Vec<Cid>, telling: &mut Telling<'_>) -> Result<(), StoreError> {
         while let Some(cid) = open.pop() {
-            if view == View::Earlier && self.inner.withdrawn.is_forgotten(&cid) {
-                continue;
-            }
-            if !self.keys.enter(&mut self.reached, &cid, view) {
+            let (withdrawn, set) = match view {
+                View::Current => (false, &mut self.reached),
+                View::Earlier => (self.inner.withdrawn.is_forgotten(&cid), &mut self.reached),
+                // What a current root reaches is kept by that.
+                View::Kept if self.keys.has_entered(&self.reached, &cid) => continue,
+                View::Kept => (self.inner.withdrawn.is_purged(&cid), &mut self.kept),
+            };
+            if withdrawn || !self.keys.enter(set, &cid, view) {
                 continue;
             }
             self.nodes += 1;
             if self.nodes.is_multiple_of(256) {
                 self.inner.check_collecting()?;
-                telling.at(self.reached.len() as u64);
+                telling.at((self.reached.len() + self.kept.len()) as u64);
             }
             // What is not here reaches nothing that is: an image may be sparse.
             let Some(bytes) = self.inner.get(&cid)? else { continue };

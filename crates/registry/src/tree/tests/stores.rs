@@ -120,6 +120,9 @@ impl RootStore for Controlled {
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
         self.store.forget(files)
     }
+    fn purge(&self, files: &[Cid]) -> Result<(), StoreError> {
+        self.store.purge(files)
+    }
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.store.is_forgotten(file)
     }
