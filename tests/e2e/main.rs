@@ -13,6 +13,7 @@ mod imports;
 mod interop;
 mod journey;
 mod model;
+mod pins;
 mod refusals;
 mod scrub;
 mod static_binary;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// More than sockets and the node's own buffers take.
-const SIZE: usize = 48 << 20;
+const SIZE: usize = 32 << 20;
 
 /// A client that has asked for something and read only the first bytes of it.
 struct SlowClient {

@@ -39,12 +39,12 @@ pub(crate) enum View {
     Current,
     /// An earlier one: what was forgotten since does not count below it.
     Earlier,
-    /// Somebody reads it: all of it stays, but for what was purged since, and nothing of it is shown for that.
+    /// Somebody reads it or has pinned it: all of it stays, but for what was purged since, and nothing of it is shown for that.
     Kept,
 }
 
 /// Makes fingerprints.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Keys(RandomState);
 
 impl Keys {

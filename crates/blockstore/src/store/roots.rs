@@ -7,7 +7,8 @@ use super::{
 };
 use crate::journal::{Event, Space, to_millis};
 use cidery_core::{
-    Cid, CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore, StoreError, UploadRecord,
+    Cid, CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RootEntry, RootStore,
+    StoreError, UploadRecord,
 };
 use std::time::Duration;
 
@@ -126,9 +127,8 @@ impl RootStore for DiskStore {
         Ok(())
     }
 
-    fn purge(&self, files: &[Cid]) -> Result<(), StoreError> {
-        self.0.inner.withdrawn.purge(files);
-        self.forget(files)
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError> {
+        self.0.inner.purge(files)
     }
 
     fn is_forgotten(&self, file: &Cid) -> bool {
@@ -145,5 +145,17 @@ impl RootStore for DiskStore {
 
     fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
         Ok(self.0.inner.state.read().uploads.values().map(|upload| upload.fact.clone()).collect())
+    }
+
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError> {
+        self.0.inner.pin(pin)
+    }
+
+    fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        self.0.inner.unpin(name)
+    }
+
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError> {
+        Ok(self.0.inner.all_pins())
     }
 }

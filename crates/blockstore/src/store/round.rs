@@ -6,7 +6,7 @@ use crate::{
     pack::Pack,
 };
 use cidery_core::{
-    Cid, CommitError, Digest, Link, Namespace, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
+    Cid, CommitError, Digest, Link, Namespace, Pinned, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
 };
 use std::{
     collections::HashMap,
@@ -74,6 +74,7 @@ fn note_size(event: &Event) -> usize {
             Event::Upload(UploadRecord { pins, state, .. }) => state.len() + pins.len() * FILE,
             Event::Dead { offsets, .. } => offsets.len() * 4,
             Event::Forgotten(files) => files.len() * FILE,
+            Event::Pinned(Pinned { pin, purged, .. }) => (pin.roots.len() + pin.blocks.len() + purged.len()) * FILE,
             _ => 0,
         }
 }

@@ -2,7 +2,8 @@
 
 use super::rig::Rig;
 use crate::{DiskStore, Options};
-use cidery_core::{Block, Blockstore, Cid, Namespace, Origin, PublicBlocks, PublishMode, RootStore, suite::node};
+use cidery_core::{Block, Blockstore, Cid, Hold, Namespace, Origin, PublicBlocks, PublishMode, RootStore, suite::node};
+use std::sync::Arc;
 
 /// A file that was published and deleted, its leaf, and a leaf that another file still has.
 struct Deleted {
@@ -41,6 +42,14 @@ impl Deleted {
         Self { file, leaf, shared }
     }
 
+    /// The same, and somebody had begun to read it.
+    fn while_read(store: &DiskStore) -> (Self, Arc<dyn Hold>) {
+        let (deleted, hold) = (Self::of(store), store.hold());
+        hold.keep_all(deleted.file.cid());
+        store.forget(&[*deleted.file.cid()]).unwrap();
+        (deleted, hold)
+    }
+
     fn here(&self, store: &DiskStore) -> [bool; 3] {
         self.each(|block| store.get(block.cid()).unwrap().is_some())
     }
@@ -58,10 +67,7 @@ impl Deleted {
 fn what_is_read_stays_hidden_until_it_goes() {
     let rig = rig();
     let store = rig.open().unwrap();
-    let deleted = Deleted::of(&store);
-    let hold = store.hold();
-    hold.keep_all(deleted.file.cid());
-    store.forget(&[*deleted.file.cid()]).unwrap();
+    let (deleted, hold) = Deleted::while_read(&store);
     for _ in 0..2 {
         store.collect(&|_| {}).unwrap();
         assert_eq!((deleted.here(&store), deleted.shown(&store)), ([true; 3], [false, false, true]));
@@ -78,12 +84,9 @@ fn what_is_read_stays_hidden_until_it_goes() {
 #[test]
 fn it_goes_with_the_next_collection_after_the_last_reader() {
     let store = rig().open().unwrap();
-    let deleted = Deleted::of(&store);
-    let (first, second) = (store.hold(), store.hold());
-    for hold in [&first, &second] {
-        hold.keep_all(deleted.file.cid());
-    }
-    store.forget(&[*deleted.file.cid()]).unwrap();
+    let (deleted, first) = Deleted::while_read(&store);
+    let second = store.hold();
+    second.keep_all(deleted.file.cid());
     drop(first);
     store.collect(&|_| {}).unwrap();
     assert_eq!(deleted.here(&store), [true; 3]);
@@ -96,10 +99,7 @@ fn it_goes_with_the_next_collection_after_the_last_reader() {
 fn what_is_put_again_while_it_is_read_is_shown_again() {
     let rig = rig();
     let store = rig.open().unwrap();
-    let deleted = Deleted::of(&store);
-    let hold = store.hold();
-    hold.keep_all(deleted.file.cid());
-    store.forget(&[*deleted.file.cid()]).unwrap();
+    let (deleted, hold) = Deleted::while_read(&store);
     store.collect(&|_| {}).unwrap();
     for block in [&deleted.leaf, &deleted.shared, &deleted.file] {
         store.put(block, Origin::Pushed).unwrap();

@@ -8,6 +8,7 @@ mod group;
 mod in_use;
 mod loss;
 mod marks;
+mod pins;
 mod player;
 mod rig;
 mod scrub;

@@ -1,7 +1,7 @@
 //! Collection: what nothing reaches any more leaves the disk, beside pushes, pulls and publications.
 //!
 //! ```text
-//!   mark      what current roots, kept history, links, uploads and holds reach       mark.rs
+//!   mark      what current roots, kept history, links, uploads, pins, holds reach    mark.rs
 //!   sweep     goes through the index; what was not reached is buried:                sweep.rs
 //!             hidden from lookups, its tombstone journalled, its index entry removed, large payloads
 //!             punched out
@@ -41,7 +41,7 @@ use std::{
 /// What a collection did, and what it left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Blocks that roots, links, uploads or holds reach.
+    /// Blocks that roots, links, uploads, pins or holds reach.
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
@@ -71,7 +71,7 @@ pub(super) struct PackUse {
 /// By pack.
 pub(super) type Usage = BTreeMap<u64, PackUse>;
 
-/// Files that were forgotten, and those of their blocks that somebody is still at: they stay hidden.
+/// Files that were forgotten, and those of their blocks that somebody is still at or has pinned: they stay hidden.
 struct InUse {
     files: Vec<Cid>,
     blocks: Vec<Multihash>,
@@ -141,7 +141,7 @@ impl Inner {
         Ok(before)
     }
 
-    /// What was forgotten and stays for those alone who are at it.
+    /// What was forgotten and stays for those alone who are at it or have pinned it.
     fn withdrawn_in_use(&self, marking: &Marking<'_>) -> InUse {
         let forgotten: Vec<Cid> = self.state.read().forgotten.keys().copied().collect();
         let files: Vec<Cid> = forgotten.into_iter().filter(|file| marking.only_keeps(file.hash())).collect();
@@ -161,7 +161,7 @@ impl Inner {
             });
             (state.forgotten.len(), earliest.min().unwrap_or(state.sequence).min(sequence))
         };
-        if !in_use.files.is_empty() {
+        if !in_use.files.is_empty() && !self.holds.roots().is_empty() {
             self.collect_later();
         }
         if forgotten > 0 {
