@@ -56,6 +56,19 @@ Example:
     /// Fetch an image into the node, completely and verified
     #[command(after_help = "Example:\n  cidery pull example.com/app:1")]
     Pull(Pull),
+    /// Keep an image or a tree on this node, whoever it came from
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  cidery pin add example.com/team/app:1.0        fetch it, and keep it
+  cidery pin ls
+  cidery pin rm example.com/team/app:1.0         it is a cache again
+
+What is pinned stays when the cache has to give way, when nobody else has it any more, and when it is deleted here; \
+only `cidery purge` takes of it what it names. A pin makes nothing public."
+    )]
+    Pin(Pin),
     /// Write an image or a tree to a file or directory
     #[command(after_help = "\
 Examples:
@@ -80,8 +93,8 @@ safe. Interrupting the command leaves the node at it.")]
 Example:
   cidery purge sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
-It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk. Images that \
-need it can't be pulled whole any more. What others have fetched stays with them.")]
+It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk, pinned or not, and \
+pulls of it that are under way are cut off. Images that need it can't be pulled whole any more. What others have fetched stays with them.")]
     Purge(Purge),
     /// Copy everything while the node runs; again, only what came since
     #[command(after_help = "\
@@ -225,6 +238,47 @@ pub struct Pull {
     pub name: String,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum Pin {
+    /// Fetch an image or a tree completely, and keep it until it is unpinned
+    #[command(after_help = "\
+Examples:
+  cidery pin add example.com/team/app:1.0        an image, by any name that it can be pulled by
+  cidery pin add bafy…                           all that is below a CID: a whole registry, a directory, a file
+
+Of an image everything is kept that its manifests name, for all platforms, and the way to it: it can be pulled by \
+the root that `cidery pin ls` shows. What the name stands for later is another image: run it again to keep that one \
+instead. Until all of it is here nothing is pinned; interrupting the command gives it up. What was deleted on this \
+node cannot be pinned.")]
+    Add(PinAdd),
+    /// Take a pin back: what nothing else needs is a cache again, or goes
+    #[command(after_help = "Example:\n  cidery pin rm example.com/team/app:1.0")]
+    Rm(PinRm),
+    /// What is pinned
+    #[command(after_help = "Example:\n  cidery pin ls --json | jq -r '.[].name'")]
+    Ls(Json),
+}
+
+#[derive(Debug, Args)]
+pub struct PinAdd {
+    /// What follows the host in a docker pull, e.g. example.com/app:1, or a CID
+    #[arg(value_name = "NAME|CID")]
+    pub name: String,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PinRm {
+    /// What was pinned
+    #[arg(value_name = "NAME|CID")]
+    pub name: String,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Export {
     /// An image's name, or a CID
@@ -291,6 +345,9 @@ mod tests {
             "cidery unpublish local --data d",
             "cidery images --data d --json",
             "cidery pull example.com/app:1 --data d",
+            "cidery pin add example.com/app:1 --data d --json",
+            "cidery pin rm example.com/app:1 --data d --json",
+            "cidery pin ls --data d --json",
             "cidery export hello:1 out --format docker --data d",
             "cidery import layout --as hello:1 --data d",
             "cidery gc --all --data d --json",

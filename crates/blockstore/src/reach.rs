@@ -39,10 +39,12 @@ pub(crate) enum View {
     Current,
     /// An earlier one: what was forgotten since does not count below it.
     Earlier,
+    /// Somebody reads it or has pinned it: all of it stays, but for what was purged since, and nothing of it is shown for that.
+    Kept,
 }
 
 /// Makes fingerprints.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Keys(RandomState);
 
 impl Keys {
@@ -68,6 +70,12 @@ impl Keys {
             return false;
         }
         reached.insert(self.node(cid, view))
+    }
+
+    /// Whether a block was entered as a current root's, and with it all that is below.
+    pub(crate) fn has_entered(&self, reached: &Fingerprints, cid: &Cid) -> bool {
+        let key = if cid.codec() == codec::RAW { self.block(cid.hash()) } else { self.node(cid, View::Current) };
+        reached.contains(&key)
     }
 
     /// Lets a node be walked again.

@@ -68,6 +68,20 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
+/// A pin could not be made, and nothing of it is kept.
+#[derive(Debug, Clone, Error)]
+pub enum PinError {
+    /// Something that it keeps is not here.
+    #[error("block {0} is not here")]
+    Missing(Cid),
+    /// Something that it keeps was deleted.
+    #[error("{0} was deleted on this node")]
+    Withdrawn(Cid),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A block could not be had.
 #[derive(Debug, Clone, Error)]
 pub enum FetchError {

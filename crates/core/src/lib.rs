@@ -23,10 +23,10 @@ pub mod suite;
 
 pub use block::{Block, BlockError, Cid, MAX_BLOCK, Multihash, SHA2_256, codec, hash_allowed, identity_bytes};
 pub use bytes::Bytes;
-pub use error::{CommitError, FetchError, NetworkError, ResolveError, StoreError};
+pub use error::{CommitError, FetchError, NetworkError, PinError, ResolveError, StoreError};
 pub use name::{Digest, ForeignName, NameError, Namespace, Reference, RepositoryName, Tag};
 pub use ports::{BlockWriter, Blockstore, Fetcher, Hold, Network, PublicBlocks, RootStore, Session};
 pub use state::{
-    Link, NamespaceState, Origin, Publication, PublishMode, Resolved, RootEntry, Scope, SessionSpec, Stats,
-    UploadRecord,
+    Link, NamespaceState, Origin, Pin, Pinned, Publication, PublishMode, Resolved, RootEntry, Scope, SessionSpec,
+    Stats, UploadRecord,
 };

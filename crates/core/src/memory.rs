@@ -1,12 +1,14 @@
 //! Complete in-memory implementations of the ports: for tests, examples, and embedding without a disk.
 
+mod world;
+
+pub use world::{MemoryNetwork, World};
+
 use crate::{
-    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Digest, FetchError, Fetcher, ForeignName, Link, Multihash,
-    Namespace, NamespaceState, Network, NetworkError, Origin, PublicBlocks, Publication, PublishMode, RepositoryName,
-    ResolveError, Resolved, RootEntry, RootStore, Scope, Session, SessionSpec, Stats, StoreError, UploadRecord, dag,
-    identity_bytes,
+    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Digest, Link, Multihash, Namespace, NamespaceState,
+    Origin, Pin, PinError, Pinned, PublicBlocks, Publication, PublishMode, RepositoryName, RootEntry, RootStore, Stats,
+    StoreError, UploadRecord, dag, identity_bytes,
 };
-use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -30,6 +32,7 @@ struct Inner {
     namespaces: RwLock<BTreeMap<Namespace, NamespaceData>>,
     uploads: Mutex<BTreeMap<String, UploadRecord>>,
     forgotten: Mutex<HashSet<Multihash>>,
+    pins: Mutex<BTreeMap<String, Pinned>>,
     sequence: AtomicU64,
     syncs: AtomicU64,
 }
@@ -53,22 +56,27 @@ impl MemoryStore {
     }
 
     fn is_public(&self, cid: &Cid) -> bool {
-        let mut open: Vec<Cid> =
-            self.0.namespaces.read().values().filter_map(|data| data.state.published.map(|p| p.root)).collect();
+        let spaces = self.0.namespaces.read();
+        let public = spaces.values().filter_map(|data| data.state.published.map(|p| p.root)).collect();
+        let mut found = false;
+        self.walk(public, |_| true, |next, _| found |= next.hash() == cid.hash());
+        found
+    }
+
+    /// Goes through all that these reach, as far as `enter` lets it, and tells of each whether it is here.
+    fn walk(&self, mut open: Vec<Cid>, enter: impl Fn(&Cid) -> bool, mut each: impl FnMut(&Cid, bool)) {
         // Reached by (codec, multihash): a blob with the bytes of a directory must not hide its children.
         let mut seen = HashSet::new();
         while let Some(next) = open.pop() {
-            if !seen.insert((next.codec(), *next.hash())) {
+            if !enter(&next) || !seen.insert((next.codec(), *next.hash())) {
                 continue;
             }
-            if next.hash() == cid.hash() {
-                return true;
-            }
-            if let Some((bytes, _)) = self.lookup(&next) {
+            let found = self.lookup(&next);
+            each(&next, found.is_some());
+            if let Some((bytes, _)) = found {
                 open.extend(dag::links(&next, &bytes).unwrap_or_default());
             }
         }
-        false
     }
 }
 
@@ -226,6 +234,26 @@ impl RootStore for MemoryStore {
         Ok(())
     }
 
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError> {
+        self.forget(files)?;
+        let mut lost = Vec::new();
+        for (name, pinned) in self.0.pins.lock().iter_mut() {
+            let had = |file: &&Cid| {
+                let mut found = pinned.pin.blocks.contains(file);
+                let done = |cid: &Cid| pinned.purged.contains(cid);
+                self.walk(pinned.pin.roots.clone(), |cid| !done(cid), |cid, _| found |= cid.hash() == file.hash());
+                found
+            };
+            let purged: Vec<Cid> = files.iter().filter(had).copied().collect();
+            if !purged.is_empty() {
+                lost.push(name.clone());
+            }
+            pinned.pin.blocks.retain(|block| !purged.contains(block));
+            pinned.purged.extend(purged);
+        }
+        Ok(lost)
+    }
+
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.0.forgotten.lock().contains(file.hash())
     }
@@ -243,113 +271,31 @@ impl RootStore for MemoryStore {
     fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
         Ok(self.0.uploads.lock().values().cloned().collect())
     }
-}
 
-/// Several nodes' view of each other without a wire: whatever one member's store shows the public,
-/// the sessions of every other can fetch.
-#[derive(Default)]
-pub struct World {
-    members: RwLock<Vec<Arc<dyn PublicBlocks>>>,
-    names: RwLock<HashMap<ForeignName, Resolved>>,
-    provided: Mutex<HashMap<Namespace, Vec<Cid>>>,
-}
-
-impl World {
-    /// A world without members.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// Adds a member, and gives the network as it sees it. `store` takes what its sessions fetch.
-    pub fn join<S: Blockstore + PublicBlocks + Clone>(self: &Arc<Self>, store: S) -> MemoryNetwork {
-        self.members.write().push(Arc::new(store.clone()));
-        MemoryNetwork { world: self.clone(), store: Arc::new(store.clone()), public: Arc::new(store) }
-    }
-
-    /// Makes a name stand for something, as a DNS record would.
-    pub fn set_name(&self, name: ForeignName, resolved: Resolved) {
-        self.names.write().insert(name, resolved);
-    }
-
-    /// What members told the world they have, by namespace.
-    pub fn provided(&self, namespace: &Namespace) -> Vec<Cid> {
-        self.provided.lock().get(namespace).cloned().unwrap_or_default()
-    }
-}
-
-/// One member's [`Network`] in a [`World`].
-pub struct MemoryNetwork {
-    world: Arc<World>,
-    store: Arc<dyn Blockstore>,
-    public: Arc<dyn PublicBlocks>,
-}
-
-#[async_trait]
-impl Network for MemoryNetwork {
-    fn session(&self, spec: SessionSpec) -> Arc<dyn Session> {
-        Arc::new(MemorySession {
-            world: self.world.clone(),
-            store: self.store.clone(),
-            public: self.public.clone(),
-            scope: spec.scope,
-            received: AtomicU64::new(0),
-        })
-    }
-
-    async fn resolve(&self, name: &ForeignName) -> Result<Resolved, ResolveError> {
-        if let ForeignName::Cid(root) = name {
-            return Ok(Resolved { root: *root, path: Vec::new(), hints: Vec::new() });
-        }
-        self.world.names.read().get(name).cloned().ok_or_else(|| ResolveError::NotFound {
-            name: name.to_string(),
-            detail: "nobody in this world has that name".into(),
-        })
-    }
-
-    async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
-        self.world.provided.lock().insert(namespace.clone(), roots);
-        Ok(())
-    }
-}
-
-struct MemorySession {
-    world: Arc<World>,
-    store: Arc<dyn Blockstore>,
-    public: Arc<dyn PublicBlocks>,
-    scope: Scope,
-    received: AtomicU64,
-}
-
-#[async_trait]
-impl Fetcher for MemorySession {
-    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
-        if let Some(bytes) = self.local(cid)? {
-            return Ok(bytes);
-        }
-        for member in self.world.members.read().iter() {
-            if let Some(bytes) = member.public_get(cid)? {
-                self.received.fetch_add(bytes.len() as u64, Relaxed);
-                let block = Block::new(*cid, bytes)?;
-                self.store.put(&block, Origin::Peer)?;
-                return Ok(block.into_parts().1);
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError> {
+        let mut wrong = None;
+        let mut look = |cid: &Cid, here: bool| {
+            if self.is_forgotten(cid) {
+                wrong.get_or_insert(PinError::Withdrawn(*cid));
+            } else if !here {
+                wrong.get_or_insert(PinError::Missing(*cid));
             }
+        };
+        self.walk(pin.roots.clone(), |_| true, &mut look);
+        pin.blocks.iter().for_each(|block| look(block, self.lookup(block).is_some()));
+        if let Some(error) = wrong {
+            return Err(error);
         }
-        Err(FetchError::NotFound(*cid))
+        let pinned = Pinned { pin: pin.clone(), at: SystemTime::now(), purged: Vec::new() };
+        self.0.pins.lock().insert(pin.name.clone(), pinned.clone());
+        Ok(pinned)
     }
 
-    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
-        if let Some(bytes) = identity_bytes(cid) {
-            return Ok(Some(Bytes::copy_from_slice(bytes)));
-        }
-        Ok(match self.scope {
-            Scope::Owner => self.store.get(cid)?,
-            Scope::Public => self.public.public_get(cid)?,
-        })
+    fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.0.pins.lock().remove(name).is_some())
     }
-}
 
-impl Session for MemorySession {
-    fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError> {
+        Ok(self.0.pins.lock().values().cloned().collect())
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     Block, Bytes, Cid, CommitError, FetchError, ForeignName, Link, Namespace, NamespaceState, NetworkError, Origin,
-    PublishMode, ResolveError, Resolved, RootEntry, SessionSpec, Stats, StoreError, UploadRecord,
+    Pin, PinError, Pinned, PublishMode, ResolveError, Resolved, RootEntry, SessionSpec, Stats, StoreError,
+    UploadRecord,
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
@@ -48,7 +49,8 @@ pub trait BlockWriter: Send {
 pub trait Hold: Send + Sync {
     /// Keeps one block; to be called before it is put, since what is put again may be about to go.
     fn keep(&self, cid: &Cid);
-    /// Keeps all that a block reaches, for a reader.
+    /// Keeps all that a block reaches, for a reader, but for what is purged ([`RootStore::purge`]). It shows
+    /// nobody anything: what was withdrawn stays so.
     fn keep_all(&self, root: &Cid);
 }
 
@@ -61,7 +63,7 @@ pub trait PublicBlocks: Send + Sync + 'static {
     fn public_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// Everything that is not a block: roots, links, publications, uploads. Writes are durable on
+/// Everything that is not a block: roots, links, publications, uploads, pins. Writes are durable on
 /// return, with every block that was put before them; concurrent ones share the flush.
 pub trait RootStore: Send + Sync + 'static {
     /// The namespaces that have a root or a publication, by name.
@@ -102,6 +104,10 @@ pub trait RootStore: Send + Sync + 'static {
     /// earlier root is still public, and only what current roots, links and uploads reach of their blocks
     /// survives the next collection. Putting or linking one again takes that back.
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError>;
+    /// Withdraws files as [`RootStore::forget`] does, and for good: no hold and no pin keeps what they reach either,
+    /// so the next collection removes it, under the hands of those who read it too. The names of the pins that had
+    /// kept one.
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError>;
     /// Whether a file was withdrawn and is served under no earlier root's name.
     fn is_forgotten(&self, file: &Cid) -> bool;
     /// Saves an upload's state, replacing what was saved under its id.
@@ -110,6 +116,14 @@ pub trait RootStore: Send + Sync + 'static {
     fn drop_upload(&self, id: &str) -> Result<(), StoreError>;
     /// The uploads that were saved and not dropped.
     fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError>;
+    /// Keeps what a pin names from collections and from the limit of the cache, until it is taken back, and in the
+    /// place of an earlier pin of that name. All of it must be here, and held until this returns, and nothing of it
+    /// withdrawn. It makes nothing public; what is deleted later stays on the disk and is shown to nobody.
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError>;
+    /// Takes a pin back; `false` if there is none of this name.
+    fn unpin(&self, name: &str) -> Result<bool, StoreError>;
+    /// All pins, by name.
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError>;
 }
 
 /// A block, from wherever: a local store, a session, a CAR.
@@ -153,6 +167,25 @@ impl<W: std::ops::DerefMut<Target: BlockWriter> + Send> BlockWriter for HoldingW
     fn put(&mut self, block: &Block) -> Result<(), StoreError> {
         self.hold.keep(block.cid());
         self.writer.put(block)
+    }
+}
+
+/// A fetcher that keeps what it reads for as long as it lives.
+pub struct HoldingFetcher {
+    /// Where it reads.
+    pub fetcher: Arc<dyn Fetcher>,
+    /// What keeps it.
+    pub hold: Arc<dyn Hold>,
+}
+
+#[async_trait]
+impl Fetcher for HoldingFetcher {
+    async fn fetch(&self, cid: &Cid) -> Result<Bytes, FetchError> {
+        self.fetcher.fetch(cid).await
+    }
+
+    fn local(&self, cid: &Cid) -> Result<Option<Bytes>, FetchError> {
+        self.fetcher.local(cid)
     }
 }
 

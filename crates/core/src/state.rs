@@ -83,6 +83,32 @@ pub struct UploadRecord {
     pub state: Vec<u8>,
 }
 
+/// What somebody wants kept, by whatever name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The name it was made by. A store has one pin of a name.
+    pub name: String,
+    /// What the name stood for then.
+    pub root: Cid,
+    /// All that these reach is kept.
+    pub roots: Vec<Cid>,
+    /// These are kept by themselves: the way from `root` to `roots`.
+    pub blocks: Vec<Cid>,
+    /// Bytes of what is kept, as far as whoever made it counted them.
+    pub bytes: u64,
+}
+
+/// A pin that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// What was asked for.
+    pub pin: Pin,
+    /// When.
+    pub at: SystemTime,
+    /// Files that were purged since, and are not kept any more.
+    pub purged: Vec<Cid>,
+}
+
 /// What a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {

@@ -4,8 +4,8 @@
 //! that closes and opens it again; for the others it is the identity.
 
 use crate::{
-    Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, PublicBlocks, PublishMode,
-    RootStore, UploadRecord, codec,
+    Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, Pin, PinError, PublicBlocks,
+    PublishMode, RootStore, UploadRecord, codec,
 };
 
 use std::time::Duration;
@@ -52,6 +52,7 @@ pub fn store<S: Store>(mut make: impl FnMut() -> S, mut reopen: impl FnMut(S) ->
     privacy(make(), &mut reopen);
     privacy_by_codec(make());
     forgetting(make(), &mut reopen);
+    pins(make(), &mut reopen);
 }
 
 fn blocks<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
@@ -253,6 +254,57 @@ fn forgetting<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
     assert!(!sees(&store, &gone) && sees(&store, &kept));
     store.put(&gone, Origin::Pushed).expect(OK);
     assert!(!store.is_forgotten(gone.cid()) && store.get(gone.cid()).expect(OK).is_some());
+    let fourth = node(&[]);
+    store.put(&fourth, Origin::Pushed).expect(OK);
+    store.commit(&local, Some(*second.cid()), *fourth.cid(), &[]).expect(OK);
+    store.purge(&[*kept.cid()]).expect(OK);
+    let store = reopen(store);
+    assert!(store.is_forgotten(kept.cid()) && !sees(&store, &kept));
+}
+
+/// Pins are known by their names, keep only what is here and not withdrawn, and show nothing to anybody.
+fn pins<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let (leaf, lost, alone, gone) = (raw("leaf"), raw("lost"), raw("alone"), raw("gone"));
+    let file = node(&[*leaf.cid(), *lost.cid()]);
+    let pin = |name: &str, roots: &[&Block], blocks: &[&Block]| {
+        let cids = |blocks: &[&Block]| blocks.iter().map(|block| *block.cid()).collect();
+        Pin { name: name.into(), root: *file.cid(), roots: cids(roots), blocks: cids(blocks), bytes: 7 }
+    };
+    let whole = pin("app:1", &[&file], &[&alone]);
+    for block in [&file, &leaf, &gone] {
+        store.put(block, Origin::Pushed).expect(OK);
+    }
+    let missing = |store: &S, pin: &Pin| match store.pin(pin) {
+        Err(PinError::Missing(cid)) => cid,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing(&store, &whole), *lost.cid());
+    store.put(&lost, Origin::Pushed).expect(OK);
+    assert_eq!(missing(&store, &whole), *alone.cid());
+    assert!(store.pins().expect(OK).is_empty());
+    store.put(&alone, Origin::Pushed).expect(OK);
+    store.pin(&whole).expect("it is all here");
+    store.pin(&pin("b", &[], &[&leaf])).expect("it is here");
+    store.forget(&[*gone.cid()]).expect(OK);
+    let withdrawn = store.pin(&pin("gone", &[&gone], &[]));
+    assert!(matches!(&withdrawn, Err(PinError::Withdrawn(cid)) if cid == gone.cid()), "{withdrawn:?}");
+    let store = reopen(store);
+    let names = |store: &S| store.pins().expect(OK).into_iter().map(|pinned| pinned.pin.name).collect::<Vec<_>>();
+    assert_eq!(names(&store), ["app:1", "b"]);
+    assert_eq!(store.pins().expect(OK)[0].pin, whole);
+    for block in [&file, &leaf, &alone] {
+        assert_eq!(store.public_get(block.cid()).expect(OK), None);
+    }
+    // Again replaces; a purge takes what it takes, and nothing but that.
+    store.pin(&pin("b", &[&file], &[])).expect("it is all here");
+    assert_eq!(store.purge(&[*alone.cid()]).expect(OK), ["app:1"]);
+    assert_eq!(store.purge(&[*lost.cid(), *alone.cid()]).expect(OK), ["app:1", "b"]);
+    let store = reopen(store);
+    let pins = store.pins().expect(OK);
+    assert_eq!((pins[0].pin.blocks.len(), pins[0].purged.len(), pins[1].purged.len()), (0, 2, 1));
+    assert!(store.unpin("app:1").expect(OK) && !store.unpin("app:1").expect(OK));
+    let store = reopen(store);
+    assert_eq!(names(&store), ["b"]);
 }
 
 #[cfg(test)]

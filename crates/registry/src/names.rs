@@ -121,6 +121,14 @@ pub fn image(text: &str) -> Result<(&str, Reference), NameError> {
     }
 }
 
+/// An image's name in full.
+pub fn full(name: &impl fmt::Display, reference: &Reference) -> String {
+    match reference {
+        Reference::Tag(tag) => format!("{name}:{tag}"),
+        Reference::Digest(digest) => format!("{name}@{digest}"),
+    }
+}
+
 fn tagged(text: &str) -> Option<(&str, &str)> {
     text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
 }

@@ -5,9 +5,9 @@ use crate::{
     names,
     registry::{Inner, Opened, Registry, Source},
     stream::{self, Verify},
-    tree::{Manifest, Snapshot, TreeError, manifest::Parsed},
+    tree::{Blob, Manifest, Snapshot, TreeError, manifest::Parsed},
 };
-use cidery_core::{Digest, Fetcher, Reference, RepositoryName, Scope};
+use cidery_core::{Cid, Digest, Fetcher, Hold, Reference, RepositoryName, Scope, ports::HoldingFetcher};
 use cidery_unixfs::FileReader;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -86,7 +86,7 @@ impl Registry {
     }
 
     /// As [`Registry::open_image`], with what fetches the blobs' blocks: this node's store for an
-    /// image of its own, else the session of the root.
+    /// image of its own, which collections leave whole while that lives, else the session of the root.
     ///
     /// # Errors
     /// As [`Registry::open_image`].
@@ -95,8 +95,10 @@ impl Registry {
         name: &str,
     ) -> Result<(Snapshot, RepositoryName, Reference, Arc<dyn Fetcher>), Error> {
         let (opened, reference) = self.inner.find(name).await?;
-        let fetcher = self.inner.fetcher(&opened);
-        Ok((opened.snapshot(), opened.named.repository, reference, fetcher))
+        let hold = self.inner.blocks.hold();
+        let snapshot = opened.held_snapshot(&*hold);
+        let fetcher = Arc::new(HoldingFetcher { fetcher: self.inner.fetcher(&opened), hold });
+        Ok((snapshot, opened.named.repository, reference, fetcher))
     }
 
     /// Fetches every manifest and blob of an image, for all platforms, into this node, and checks
@@ -107,26 +109,65 @@ impl Registry {
     pub async fn pull(&self, name: &str, progress: impl FnMut(Progress) + Send) -> Result<Pulled, Error> {
         let inner = &self.inner;
         let (opened, reference) = inner.find(name).await?;
-        let (snapshot, repository) = (opened.snapshot(), &opened.named.repository);
-        let manifests = manifests(&snapshot, repository, &reference, name).await?;
+        let (snapshot, fetcher) = (opened.snapshot(), inner.fetcher(&opened));
+        let image = Wanted { name, opened: &opened, reference: &reference, snapshot, fetcher, hold: None };
+        let fetched = inner.fetch_image(&image, progress).await?;
+        Ok(Pulled { digest: fetched.digest, bytes: fetched.bytes, blobs: fetched.blobs.len() })
+    }
+}
+
+/// An image that is to be fetched, and how.
+pub(crate) struct Wanted<'a> {
+    pub name: &'a str,
+    pub opened: &'a Opened,
+    pub reference: &'a Reference,
+    pub snapshot: Snapshot,
+    pub fetcher: Arc<dyn Fetcher>,
+    /// What keeps it, if the caller does not leave that to the cache.
+    pub hold: Option<Arc<dyn Hold>>,
+}
+
+/// An image that was fetched.
+pub(crate) struct Fetched {
+    /// Of the manifest or index that the name stands for.
+    pub digest: Digest,
+    /// Of all manifests and blobs, each once.
+    pub bytes: u64,
+    /// All that are no manifests, by digest.
+    pub blobs: Vec<Blob>,
+}
+
+impl Inner {
+    /// Fetches all manifests and blobs of an image and checks them; those of an owned namespace were checked when
+    /// they were pushed.
+    pub(crate) async fn fetch_image(
+        &self,
+        image: &Wanted<'_>,
+        progress: impl FnMut(Progress) + Send,
+    ) -> Result<Fetched, Error> {
+        let (name, repository, snapshot) = (image.name, &image.opened.named.repository, &image.snapshot);
+        let manifests = manifests(snapshot, repository, image.reference, name).await?;
         let own: u64 = manifests.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
         let claimed: u64 = manifests.blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
         let counter = Counter::new(
             Progress { bytes: own, total: own.saturating_add(claimed), blobs: 0, total_blobs: manifests.blobs.len() },
             progress,
         );
-        let fetcher = inner.fetcher(&opened);
-        let (source, counter, fetcher, snapshot) = (&opened.source, &counter, &fetcher, &snapshot);
+        let blobs = Mutex::new(Vec::with_capacity(manifests.blobs.len()));
+        let (counter, blobs) = (&counter, &blobs);
         let fetch = |digest: Digest| async move {
             let missing = || Error::NoBlob { name: name.to_owned(), digest: digest.clone() };
             let blob = snapshot.blob(repository, &digest).await?.ok_or_else(missing)?;
-            match source {
-                // What was pushed was checked then.
+            if let Some(hold) = &image.hold {
+                hold.keep_all(&blob.cid);
+            }
+            blobs.lock().push(blob.clone());
+            match &image.opened.source {
                 Source::Owned(..) => counter.add(blob.size, 0),
                 Source::Foreign(_) => {
-                    let file = FileReader::open(fetcher.clone(), blob.cid).await?;
-                    let verify = Verify { blob, verdicts: inner.verdicts.clone() };
-                    stream::verify(file, verify, inner.config.window, |bytes| counter.add(bytes, 0)).await?;
+                    let file = FileReader::open(image.fetcher.clone(), blob.cid).await?;
+                    let verify = Verify { blob, verdicts: self.verdicts.clone() };
+                    stream::verify(file, verify, self.config.window, |bytes| counter.add(bytes, 0)).await?;
                 }
             }
             counter.add(0, 1);
@@ -134,18 +175,24 @@ impl Registry {
         };
         let digests: Vec<_> = manifests.blobs.iter().map(|(digest, _)| Ok(digest.clone())).collect();
         futures::stream::iter(digests).try_for_each_concurrent(BLOBS, fetch).await?;
-        let now = counter.now();
         let digest = manifests.all.first().map(|manifest| manifest.digest.clone());
-        let digest = digest.ok_or_else(|| no_manifest(name, &reference))?;
-        Ok(Pulled { digest, bytes: now.bytes, blobs: now.blobs })
+        let digest = digest.ok_or_else(|| no_manifest(name, image.reference))?;
+        let mut blobs = std::mem::take(&mut *blobs.lock());
+        blobs.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+        Ok(Fetched { digest, bytes: counter.now().bytes, blobs })
     }
-}
 
-impl Inner {
-    async fn find(&self, name: &str) -> Result<(Opened, Reference), Error> {
+    pub(crate) async fn find(&self, name: &str) -> Result<(Opened, Reference), Error> {
         let (name, reference) = names::image(name)?;
         let opened = self.open(self.name(name)?, Scope::Owner).await?;
         Ok((opened, reference))
+    }
+
+    /// The same fetcher, which keeps all that is below `root` for as long as it lives.
+    pub fn holding(&self, fetcher: Arc<dyn Fetcher>, root: &Cid) -> Arc<dyn Fetcher> {
+        let hold = self.blocks.hold();
+        hold.keep_all(root);
+        Arc::new(HoldingFetcher { fetcher, hold })
     }
 
     /// What reads the blobs of a repository.

@@ -1,7 +1,12 @@
 //! One blob or manifest, out of everything that is here.
 
-use crate::{error::Error, registry::Registry};
+use crate::{
+    error::Error,
+    registry::Registry,
+    tree::{NodeCache, Snapshot},
+};
 use cidery_core::{Cid, Digest, Multihash, Namespace, Reference, RepositoryName, SHA2_256, codec};
+use std::sync::Arc;
 
 /// Where something was, and is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,13 +19,23 @@ pub struct Purged {
     pub manifest: bool,
 }
 
+/// What a purge did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Where it was.
+    pub places: Vec<Purged>,
+    /// The names of the pins that had kept it.
+    pub pins: Vec<String>,
+}
+
 impl Registry {
     /// Deletes a digest from all repositories of all namespaces, withdraws it from earlier roots, and gives
-    /// up what is cached of it. The next collection removes its bytes. What others have fetched stays with them.
+    /// up what is cached or pinned of it. The next collection removes its bytes, also those that are on their way to somebody,
+    /// whose stream ends with an error. What others have fetched stays with them.
     ///
     /// # Errors
     /// When a tree cannot be read or written; what was deleted until then stays deleted.
-    pub async fn purge(&self, digest: &Digest) -> Result<Vec<Purged>, Error> {
+    pub async fn purge(&self, digest: &Digest) -> Result<Purge, Error> {
         let mut places = Vec::new();
         let mut files = self.inner.verdicts.holders(digest);
         files.extend(single_leaf(digest));
@@ -40,11 +55,17 @@ impl Registry {
                 places.push(Purged { namespace, repository, manifest: manifest.is_some() });
             }
         }
+        let roots = self.inner.roots.clone();
+        for pinned in tokio::task::spawn_blocking(move || roots.pins()).await?? {
+            // What is no registry's tree, or not all here, has no file of that name.
+            let tree = Snapshot::foreign(self.inner.local.clone(), pinned.pin.root, &[], Arc::new(NodeCache::none()));
+            files.extend(tree.file(digest).await.unwrap_or_default());
+        }
         files.sort_unstable();
         files.dedup();
         let roots = self.inner.roots.clone();
-        tokio::task::spawn_blocking(move || roots.forget(&files)).await??;
-        Ok(places)
+        let pins = tokio::task::spawn_blocking(move || roots.purge(&files)).await??;
+        Ok(Purge { places, pins })
     }
 }
 

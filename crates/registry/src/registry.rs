@@ -10,7 +10,7 @@ use crate::{
     upload::Uploads,
 };
 use cidery_core::{
-    Blockstore, Fetcher, NameError, Namespace, Network, ResolveError, RootStore, Scope, ports::LocalFetcher,
+    Blockstore, Fetcher, Hold, NameError, Namespace, Network, ResolveError, RootStore, Scope, ports::LocalFetcher,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,6 +65,20 @@ impl Opened {
         match &self.source {
             Source::Owned(tree) => tree.snapshot(),
             Source::Foreign(root) => root.snapshot.clone(),
+        }
+    }
+
+    /// The state to read, which `hold` keeps whole if it is an owned namespace's.
+    pub fn held_snapshot(&self, hold: &dyn Hold) -> Snapshot {
+        loop {
+            let snapshot = self.snapshot();
+            let root = matches!(self.source, Source::Owned(_)).then(|| snapshot.root()).flatten();
+            let Some(root) = root else { return snapshot };
+            hold.keep_all(&root);
+            // It may have been replaced, and a collection begun, before it was held.
+            if self.snapshot().root() == Some(root) {
+                return snapshot;
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ pub async fn run(node: &mut Client, json: bool) -> Result<()> {
     let history = amount(usage.history_blocks, usage.history_bytes);
     println!("  history  {history}  (only in {} earlier states)", usage.history_roots);
     println!("  uploads  {}  ({} open)", amount(usage.uploads_blocks, usage.uploads_bytes), usage.uploads);
+    println!("  pinned  {}  ({} pins)", amount(usage.pinned_blocks, usage.pinned_bytes), usage.pins);
     println!("cached     {}", amount(usage.cached_blocks, usage.cached_bytes));
     let hint = if usage.dead_bytes > 0 { "  (`cidery gc` gives it back)" } else { "" };
     println!("dead       {}{hint}", amount(usage.dead_blocks, usage.dead_bytes));

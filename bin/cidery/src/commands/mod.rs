@@ -8,6 +8,7 @@ mod files;
 mod gc;
 mod images;
 mod import;
+mod pin;
 mod publish;
 mod pull;
 mod purge;
@@ -33,6 +34,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Unpublish(options) => publish::unpublish(&mut node, options).await,
         Command::Images(Json { json }) => images::run(&mut node, json).await,
         Command::Pull(options) => pull::run(&mut node, options).await,
+        Command::Pin(options) => pin::run(&mut node, options).await,
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
         Command::Gc(options) => gc::run(&mut node, options).await,

@@ -21,12 +21,15 @@ pub async fn run(node: &mut Client, cli::Purge { digest, json }: cli::Purge) -> 
     if json {
         return print_json(&done);
     }
-    if done.places.is_empty() && done.freed_bytes == 0 {
+    if done.places.is_empty() && done.pins.is_empty() && done.freed_bytes == 0 {
         bail!("{digest} is nowhere on this node");
     }
     for place in &done.places {
         let kind = if place.manifest { "manifest" } else { "blob" };
         println!("{kind:10} {}/{}", place.namespace, place.repository);
+    }
+    for pin in &done.pins {
+        println!("{:10} {pin}: the rest of it is kept", "pin");
     }
     println!("freed      {} in {} blocks", bytes(done.freed_bytes), done.freed_blocks);
     Ok(())

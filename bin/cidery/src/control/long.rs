@@ -45,7 +45,7 @@ impl Frames {
         Self { sender, last: None }
     }
 
-    fn progress(&mut self, done: u64, total: u64) {
+    pub(super) fn progress(&mut self, done: u64, total: u64) {
         self.show(Progress { done, total, stage: None });
     }
 
@@ -73,17 +73,15 @@ pub(super) fn closing(result: Result<impl Serialize>) -> Frame {
     }
 }
 
-pub async fn pull(extract::State(state): extract::State<State>, Json(request): Json<PullRequest>) -> Response {
+/// Does work that ends when the client goes, and answers with its progress and what came of it.
+pub(super) fn while_wanted<T, W>(work: impl FnOnce(Frames) -> W) -> Response
+where
+    T: Serialize + Send,
+    W: Future<Output = Result<T>> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(QUEUE);
+    let work = work(Frames::new(sender.clone()));
     tokio::spawn(async move {
-        let mut frames = Frames::new(sender.clone());
-        let work = async {
-            let pulled = state.registry.pull(&request.name, |p| frames.progress(p.bytes, p.total)).await?;
-            let blocks = state.blocks.clone();
-            // "Every byte is here" also after the power goes.
-            spawn_blocking(move || blocks.sync()).await??;
-            Ok(Pulled { digest: pulled.digest.to_string(), bytes: pulled.bytes, blobs: pulled.blobs as u64 })
-        };
         let gone = sender.closed();
         tokio::select! {
             result = work => {
@@ -94,6 +92,16 @@ pub async fn pull(extract::State(state): extract::State<State>, Json(request): J
         }
     });
     answer(receiver)
+}
+
+pub async fn pull(extract::State(state): extract::State<State>, Json(request): Json<PullRequest>) -> Response {
+    while_wanted(|mut frames| async move {
+        let pulled = state.registry.pull(&request.name, |p| frames.progress(p.bytes, p.total)).await?;
+        let blocks = state.blocks.clone();
+        // "Every byte is here" also after the power goes.
+        spawn_blocking(move || blocks.sync()).await??;
+        Ok(Pulled { digest: pulled.digest.to_string(), bytes: pulled.bytes, blobs: pulled.blobs as u64 })
+    })
 }
 
 /// An export, ready to be run on a blocking thread.

@@ -7,6 +7,7 @@ pub mod client;
 pub mod frame;
 mod long;
 mod peers;
+mod pin;
 pub mod server;
 pub mod types;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! The node's side of the control socket: the routes, and the short commands.
 
 use super::{
-    long,
+    long, pin,
     types::{Image, NamespaceStatus, PublishRequest, Published, Status, UnpublishRequest},
     upkeep, zone,
 };
@@ -72,6 +72,9 @@ impl Control {
             .route("/publish", post(publish))
             .route("/unpublish", post(unpublish))
             .route("/pull", post(long::pull))
+            .route("/pin/add", post(pin::add))
+            .route("/pin/rm", post(pin::remove))
+            .route("/pin/ls", get(pin::list))
             .route("/export", post(long::export))
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
@@ -103,7 +106,7 @@ impl IntoResponse for Failure {
     }
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 async fn status(extract::State(state): extract::State<State>) -> Answer<Status> {
     let (roots, blocks) = (state.roots.clone(), state.blocks.clone());

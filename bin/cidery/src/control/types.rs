@@ -79,6 +79,38 @@ pub struct Pulled {
     pub blobs: u64,
 }
 
+/// Asks for a pin, or for its end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PinRequest {
+    pub name: String,
+}
+
+/// One pin: `cidery pin add --json`, and one row of `cidery pin ls --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pinned {
+    /// In full: with the tag.
+    pub name: String,
+    /// RFC 3339, UTC.
+    pub pinned: String,
+    /// What the name stood for then: an image can be pulled by it, `<root>/<repository>:<tag>`.
+    pub root: String,
+    /// Bytes of what is kept.
+    pub bytes: u64,
+    /// CIDs of which all is kept that they reach.
+    pub kept: Vec<String>,
+    /// CIDs of blocks that are kept by themselves: the way from the root to those.
+    pub blocks: Vec<String>,
+    /// CIDs of files that were purged since.
+    pub purged: Vec<String>,
+}
+
+/// `cidery pin rm --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Unpinned {
+    /// In full.
+    pub name: String,
+}
+
 /// Asks for an export; the answer's data frames are the file (a tar, or a CAR).
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ExportRequest {
@@ -145,6 +177,8 @@ pub struct PurgeRequest {
 pub struct Purged {
     /// Where it was.
     pub places: Vec<PurgedPlace>,
+    /// The pins that had kept it: they keep the rest.
+    pub pins: Vec<String>,
     /// What was removed from the disk with it.
     pub freed_blocks: u64,
     pub freed_bytes: u64,
@@ -167,7 +201,7 @@ pub struct Collected {
     pub freed_bytes: u64,
     /// Pack files that were removed.
     pub packs_removed: u64,
-    /// What this node's own images, past and present, and open uploads need.
+    /// What this node's own images, past and present, open uploads and pins need.
     pub live_blocks: u64,
     pub live_bytes: u64,
     /// What came from peers and nothing of this node's own needs.
@@ -193,6 +227,10 @@ pub struct Usage {
     pub uploads: u64,
     pub uploads_blocks: u64,
     pub uploads_bytes: u64,
+    /// Pins, and what they keep. What an image of this node's needs too counts for both.
+    pub pins: u64,
+    pub pinned_blocks: u64,
+    pub pinned_bytes: u64,
     /// What came from peers and nothing of this node's own needs.
     pub cached_blocks: u64,
     pub cached_bytes: u64,

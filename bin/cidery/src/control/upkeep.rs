@@ -45,7 +45,7 @@ pub async fn purge(
     let digest: Digest = request.digest.parse().context("a digest is sha256: and 64 hex digits")?;
     let handle = Handle::current();
     Ok(begin(move |tell| {
-        let places = handle.block_on(state.registry.purge(&digest))?;
+        let purge = handle.block_on(state.registry.purge(&digest))?;
         let done = state.store.collect(tell);
         let done = done.map_err(|error| explain(error, "it is deleted; its bytes are still on the disk"))?;
         let place = |place: cidery_registry::Purged| PurgedPlace {
@@ -53,8 +53,8 @@ pub async fn purge(
             repository: place.repository.to_string(),
             manifest: place.manifest,
         };
-        let places = places.into_iter().map(place).collect();
-        Ok(Purged { places, freed_blocks: done.freed_blocks, freed_bytes: done.freed_bytes })
+        let places = purge.places.into_iter().map(place).collect();
+        Ok(Purged { places, pins: purge.pins, freed_blocks: done.freed_blocks, freed_bytes: done.freed_bytes })
     }))
 }
 
@@ -142,6 +142,9 @@ fn used(found: DiskUsage) -> Usage {
         uploads: found.open_uploads,
         uploads_blocks: found.uploads.blocks,
         uploads_bytes: found.uploads.bytes,
+        pins: found.pins,
+        pinned_blocks: found.pinned.blocks,
+        pinned_bytes: found.pinned.bytes,
         cached_blocks: found.cached.blocks,
         cached_bytes: found.cached.bytes,
         dead_blocks: found.dead.blocks,

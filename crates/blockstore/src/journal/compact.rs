@@ -49,6 +49,9 @@ impl State {
         for upload in self.uploads.values() {
             add(upload.sequence, upload.at, Event::Upload(upload.fact.clone()));
         }
+        for pinned in self.pins.values() {
+            add(pinned.sequence, pinned.at, Event::Pinned(pinned.fact.clone()));
+        }
         let mut forgotten: BTreeMap<u64, Vec<Cid>> = BTreeMap::new();
         for (file, sequence) in &self.forgotten {
             forgotten.entry(*sequence).or_default().push(*file);

@@ -1,10 +1,11 @@
 //! What the journal says, record by record.
 
+use super::state::{from_millis, to_millis};
 use crate::codec::{Put, Take};
-use cidery_core::{Cid, Digest, Link, Namespace, PublishMode, RepositoryName, UploadRecord};
+use cidery_core::{Cid, Digest, Link, Namespace, Pin, Pinned, PublishMode, RepositoryName, UploadRecord};
 
 /// The highest kind of record that is known here. 11 (an encrypted namespace) is reserved.
-pub(crate) const LAST_KIND: u8 = 14;
+pub(crate) const LAST_KIND: u8 = 16;
 
 /// The largest body of one record, in bytes.
 pub(crate) const MAX_BODY: usize = 16 << 20;
@@ -39,6 +40,10 @@ pub(crate) enum Event {
     /// Kind 14: a collection went through what was forgotten up to the sequence `upto`; what was up to
     /// `past` is in no root that is kept.
     Collected { upto: u64, past: u64 },
+    /// Kind 15: a pin, in the place of an earlier one of its name.
+    Pinned(Pinned),
+    /// Kind 16: a pin of this name is no more.
+    Unpinned(String),
 }
 
 /// An event in its place.
@@ -58,6 +63,11 @@ pub(crate) enum BadRecord {
 }
 
 impl Event {
+    /// Whether it may make blocks reachable.
+    pub(crate) fn reaches(&self) -> bool {
+        matches!(self, Self::Root { .. } | Self::Linked(_) | Self::Upload(_) | Self::Published { .. } | Self::Pinned(_))
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Self::Root { .. } => 1,
@@ -73,6 +83,8 @@ impl Event {
             Self::Forgotten(_) => 12,
             Self::Readmitted(_) => 13,
             Self::Collected { .. } => 14,
+            Self::Pinned(_) => 15,
+            Self::Unpinned(_) => 16,
         }
     }
 
@@ -126,6 +138,16 @@ impl Event {
                 out.put_u64(*upto);
                 out.put_u64(*past);
             }
+            Self::Pinned(Pinned { pin, at, purged }) => {
+                out.put_bytes(pin.name.as_bytes());
+                out.put_u64(to_millis(*at));
+                out.put_u64(pin.bytes);
+                out.put_cid(&pin.root);
+                out.put_cids(&pin.roots);
+                out.put_cids(&pin.blocks);
+                out.put_cids(purged);
+            }
+            Self::Unpinned(name) => out.put_bytes(name.as_bytes()),
         }
     }
 
@@ -170,6 +192,12 @@ impl Event {
             12 => Self::Forgotten(take.cids()?),
             13 => Self::Readmitted(take.cids()?),
             14 => Self::Collected { upto: take.u64()?, past: take.u64()? },
+            15 => {
+                let (name, at, bytes) = (take.parse()?, from_millis(take.u64()?), take.u64()?);
+                let pin = Pin { name, bytes, root: take.cid()?, roots: take.cids()?, blocks: take.cids()? };
+                Self::Pinned(Pinned { pin, at, purged: take.cids()? })
+            }
+            16 => Self::Unpinned(take.parse()?),
             _ => return None,
         };
         take.is_empty().then_some(event)
@@ -238,6 +266,18 @@ mod tests {
             Event::Forgotten(vec![cid]),
             Event::Readmitted(vec![cid, cid]),
             Event::Collected { upto: 7, past: 3 },
+            Event::Pinned(Pinned {
+                pin: Pin {
+                    name: "example.com/app:1".into(),
+                    root: cid,
+                    roots: vec![cid],
+                    blocks: vec![cid; 2],
+                    bytes: 9,
+                },
+                at: from_millis(1234),
+                purged: vec![cid],
+            }),
+            Event::Unpinned("example.com/app:1".into()),
         ]
     }
 
@@ -270,7 +310,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in 0u8..16, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(kind in 0u8..=LAST_KIND + 1, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = vec![kind, 0];
             bytes.extend([0; 16]);
             bytes.put_bytes(&body);

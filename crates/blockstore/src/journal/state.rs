@@ -2,7 +2,8 @@
 
 use super::record::{Event, Record};
 use cidery_core::{
-    Cid, Digest, Link, Namespace, NamespaceState, Publication, PublishMode, RepositoryName, RootEntry, UploadRecord,
+    Cid, Digest, Link, Namespace, NamespaceState, Pinned, Publication, PublishMode, RepositoryName, RootEntry,
+    UploadRecord,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -53,6 +54,8 @@ pub(crate) struct PackMark {
 pub(crate) struct State {
     pub(crate) spaces: BTreeMap<Namespace, Space>,
     pub(crate) uploads: BTreeMap<String, Stamped<UploadRecord>>,
+    /// By name.
+    pub(crate) pins: BTreeMap<String, Stamped<Pinned>>,
     pub(crate) packs: BTreeMap<u64, PackMark>,
     /// Offsets of dead records by pack, ascending.
     pub(crate) dead: BTreeMap<u64, Vec<u64>>,
@@ -73,7 +76,8 @@ pub(crate) fn to_millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-fn from_millis(at: u64) -> SystemTime {
+/// Its time.
+pub(crate) fn from_millis(at: u64) -> SystemTime {
     // A stamp beyond what the system can express is nobody's clock.
     UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH)
 }
@@ -86,9 +90,7 @@ impl State {
     /// Takes a record in.
     pub(crate) fn apply(&mut self, record: &Record) {
         self.sequence = record.sequence;
-        if matches!(record.event, Event::Root { .. } | Event::Linked(_) | Event::Upload(_) | Event::Published { .. }) {
-            self.reachable += 1;
-        }
+        self.reachable += u64::from(record.event.reaches());
         match &record.event {
             Event::Root { namespace, root, folded } => {
                 let space = self.spaces.entry(namespace.clone()).or_default();
@@ -128,6 +130,12 @@ impl State {
             }
             Event::UploadEnded(id) => {
                 self.uploads.remove(id);
+            }
+            Event::Pinned(pinned) => {
+                self.pins.insert(pinned.pin.name.clone(), stamped(record, pinned));
+            }
+            Event::Unpinned(name) => {
+                self.pins.remove(name);
             }
             Event::PackFlushed { pack, salt, len } => {
                 if !self.removed.contains(pack) {
@@ -174,7 +182,8 @@ impl State {
         let packs = self.packs.iter().map(|pack| format!("{pack:?}"));
         let dead = self.dead.iter().map(|dead| format!("dead {dead:?}"));
         let rest = format!("{:?} {:?} {} {}", self.removed, self.forgotten, self.collected, self.sequence);
-        spaces.chain(uploads).chain(packs).chain(dead).chain([rest]).collect()
+        let pins = self.pins.values().map(|pin| format!("{pin:?}"));
+        spaces.chain(uploads).chain(pins).chain(packs).chain(dead).chain([rest]).collect()
     }
 
     pub(crate) fn publication(&self, namespace: &Namespace) -> Option<Published> {

@@ -6,6 +6,7 @@ mod checkpoint;
 mod gc;
 mod holds;
 mod open;
+mod pins;
 mod repair;
 mod room;
 mod roots;
@@ -95,6 +96,8 @@ pub(crate) struct Inner {
     uses: Uses,
     room: Room,
     collector: Collector,
+    /// Held by whoever makes a pin or purges.
+    pinning: Mutex<()>,
     notes: Mutex<Notes>,
     poison: OnceLock<String>,
     closed: AtomicBool,

@@ -78,6 +78,7 @@ impl Inner {
             uses,
             room: Default::default(),
             collector: Default::default(),
+            pinning: Mutex::default(),
             notes: Mutex::new(notes),
             poison: OnceLock::new(),
             closed: Default::default(),

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::journal::{Event, Space, to_millis};
 use cidery_core::{
-    Cid, CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore, StoreError, UploadRecord,
+    Cid, CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RootEntry, RootStore,
+    StoreError, UploadRecord,
 };
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ impl Inner {
         self.state.read().spaces.get(namespace).map(read).unwrap_or_default()
     }
 
-    fn write(&self, op: Op) -> Result<(), StoreError> {
+    pub(super) fn write(&self, op: Op) -> Result<(), StoreError> {
         self.check_open()?;
         self.submit(op).map(drop).map_err(only_store)
     }
@@ -143,6 +144,10 @@ impl RootStore for DiskStore {
         Ok(())
     }
 
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError> {
+        self.0.inner.purge(files)
+    }
+
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.0.inner.withdrawn.is_forgotten(file)
     }
@@ -157,5 +162,17 @@ impl RootStore for DiskStore {
 
     fn uploads(&self) -> Result<Vec<UploadRecord>, StoreError> {
         Ok(self.0.inner.state.read().uploads.values().map(|upload| upload.fact.clone()).collect())
+    }
+
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError> {
+        self.0.inner.pin(pin)
+    }
+
+    fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        self.0.inner.unpin(name)
+    }
+
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError> {
+        Ok(self.0.inner.all_pins())
     }
 }

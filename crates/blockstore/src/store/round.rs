@@ -6,7 +6,7 @@ use crate::{
     pack::Pack,
 };
 use cidery_core::{
-    Cid, CommitError, Digest, Link, Namespace, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
+    Cid, CommitError, Digest, Link, Namespace, Pinned, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
 };
 use std::{
     collections::HashMap,
@@ -31,6 +31,13 @@ pub(super) enum Op {
         mode: PublishMode,
     },
     Unpublish(Namespace),
+    /// A collection is through what was forgotten up to `upto`; no kept root has what was up to `past`. These
+    /// files are still in use, and so still forgotten, unless they were readmitted meanwhile.
+    Collected {
+        upto: u64,
+        past: u64,
+        still: Vec<Cid>,
+    },
     /// Whatever needs no check.
     Notes(Vec<Event>),
 }
@@ -44,12 +51,17 @@ pub(super) enum Outcome {
 
 /// About how many bytes an ordinary record takes, generously.
 const SMALL: usize = 512;
+/// And a CID.
+const FILE: usize = 96;
+/// Files in one record.
+const FILES: usize = 1 << 16;
 
 impl Op {
     /// About how many bytes it takes in the journal.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Commit { folded, .. } => SMALL + folded.len() * 2 * SMALL,
+            Self::Collected { still, .. } => SMALL + still.len() * FILE,
             Self::Notes(events) => events.iter().map(note_size).sum(),
             _ => SMALL,
         }
@@ -59,9 +71,10 @@ impl Op {
 fn note_size(event: &Event) -> usize {
     SMALL
         + match event {
-            Event::Upload(UploadRecord { pins, state, .. }) => state.len() + pins.len() * 96,
+            Event::Upload(UploadRecord { pins, state, .. }) => state.len() + pins.len() * FILE,
             Event::Dead { offsets, .. } => offsets.len() * 4,
-            Event::Forgotten(files) => files.len() * 96,
+            Event::Forgotten(files) => files.len() * FILE,
+            Event::Pinned(Pinned { pin, purged, .. }) => (pin.roots.len() + pin.blocks.len() + purged.len()) * FILE,
             _ => 0,
         }
 }
@@ -86,6 +99,15 @@ impl Draft<'_> {
     fn publication(&self, namespace: &Namespace) -> Option<PublishMode> {
         let settled = || self.state.publication(namespace).map(|published| published.mode);
         self.publications.get(namespace).copied().unwrap_or_else(settled)
+    }
+
+    fn is_forgotten(&self, file: &Cid) -> bool {
+        let readmits = |record: &Record| match &record.event {
+            Event::Linked(link) => link.cid == *file,
+            Event::Readmitted(files) => files.contains(file),
+            _ => false,
+        };
+        self.state.forgotten.contains_key(file) && !self.records.iter().any(readmits)
     }
 
     fn record(&mut self, event: Event) -> Result<u64, StoreError> {
@@ -118,6 +140,13 @@ impl Draft<'_> {
                 self.roots.insert(namespace, root);
                 let at = UNIX_EPOCH + Duration::from_millis(self.at);
                 return Ok(Outcome::Root(RootEntry { cid: root, sequence, at }));
+            }
+            Op::Collected { upto, past, mut still } => {
+                self.record(Event::Collected { upto, past })?;
+                still.retain(|file| self.is_forgotten(file));
+                for files in still.chunks(FILES) {
+                    self.record(Event::Forgotten(files.to_vec()))?;
+                }
             }
             Op::Publish { namespace, mode } => {
                 let root = match mode {

@@ -28,7 +28,7 @@ pub struct Amount {
 /// What takes the disk, as of when the question was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// What a collection would keep because roots, links, uploads or holds reach it.
+    /// What a collection would keep because roots, links, uploads, pins or holds reach it.
     pub live: Amount,
     /// Of it, what nothing but earlier roots reaches.
     pub history: Amount,
@@ -38,6 +38,10 @@ pub struct DiskUsage {
     pub uploads: Amount,
     /// The open uploads that were saved.
     pub open_uploads: u64,
+    /// Of what is live, what pins keep.
+    pub pinned: Amount,
+    /// How many there are.
+    pub pins: u64,
     /// What came from peers and other registries and nothing of this node's own reaches.
     pub cached: Amount,
     /// What a collection would remove, the cache's own limit aside.
@@ -75,7 +79,7 @@ impl DiskStore {
 impl Inner {
     fn usage(&self, tell: Tell<'_>) -> Result<DiskUsage, StoreError> {
         let mut found = DiskUsage::default();
-        let (mut links, mut pins) = (Vec::new(), Vec::new());
+        let (mut links, mut uploaded) = (Vec::new(), Vec::new());
         {
             let state = self.state.read();
             for (namespace, space) in &state.spaces {
@@ -86,7 +90,7 @@ impl Inner {
                 links.extend(space.links.values().map(|link| link.fact.cid));
             }
             found.open_uploads = state.uploads.len() as u64;
-            pins.extend(state.uploads.values().flat_map(|upload| upload.fact.pins.iter().copied()));
+            uploaded.extend(state.uploads.values().flat_map(|upload| upload.fact.pins.iter().copied()));
         }
         links.extend(self.holds.roots());
         let watermarks = self.watermarks()?;
@@ -94,7 +98,10 @@ impl Inner {
         all.walk_all(tell)?;
         let spaces = found.namespaces.iter().map(|(_, root, _)| Marking::below(self, vec![*root]));
         let spaces = spaces.collect::<Result<Vec<_>, _>>()?;
-        let (links, uploads) = (Marking::below(self, links)?, Marking::below(self, pins)?);
+        let (links, uploads) = (Marking::below(self, links)?, Marking::below(self, uploaded)?);
+        let pins = self.all_pins();
+        found.pins = pins.len() as u64;
+        let pins = Marking::of_pins(self, &pins)?;
         let mut telling = Telling::new(tell, Stage::Sweep, self.blocks.load(Relaxed));
         let mut seen = 0;
         self.each_page(|page| {
@@ -110,6 +117,10 @@ impl Inner {
                 if uploads.reaches(hash) {
                     current = true;
                     found.uploads.add(place);
+                }
+                if pins.reaches(hash) {
+                    current = true;
+                    found.pinned.add(place);
                 }
                 for (space, (_, _, amount)) in spaces.iter().zip(&mut found.namespaces) {
                     if space.reaches(hash) {

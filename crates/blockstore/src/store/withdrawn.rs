@@ -28,6 +28,8 @@ struct Lists {
     /// Cached blocks that are of no use.
     discarded: Fingerprints,
     files: HashMap<Multihash, Cid>,
+    /// Files that not even those keep who read them, and in which round they were purged.
+    purged: HashMap<u64, u64>,
     /// Files that were put again since, for the journal.
     readmitted: Vec<Cid>,
     round: u64,
@@ -35,7 +37,7 @@ struct Lists {
 
 impl Lists {
     fn is_empty(&self) -> bool {
-        self.hidden.is_empty() && self.discarded.is_empty() && self.files.is_empty()
+        self.hidden.is_empty() && self.discarded.is_empty() && self.files.is_empty() && self.purged.is_empty()
     }
 }
 
@@ -59,6 +61,11 @@ impl Withdrawn {
         !self.none() && self.inner.read().files.contains_key(file.hash())
     }
 
+    /// Whether a file was purged, and no collection has been through it since.
+    pub(super) fn is_purged(&self, file: &Cid) -> bool {
+        !self.none() && self.inner.read().purged.contains_key(&self.keys.block(file.hash()))
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Lists) -> T) -> T {
         let mut lists = self.inner.write();
         let result = change(&mut lists);
@@ -75,6 +82,7 @@ impl Withdrawn {
         self.change(|lists| {
             lists.hidden.remove(&block);
             lists.discarded.remove(&block);
+            lists.purged.remove(&block);
             if matches!(origin, Origin::Pushed | Origin::Imported)
                 && let Some(file) = lists.files.remove(hash)
             {
@@ -86,7 +94,10 @@ impl Withdrawn {
     /// A file is linked again.
     pub(super) fn linked(&self, file: &Cid) {
         if !self.none() {
-            self.change(|lists| lists.files.remove(file.hash()));
+            self.change(|lists| {
+                lists.purged.remove(&self.keys.block(file.hash()));
+                lists.files.remove(file.hash());
+            });
         }
     }
 
@@ -112,6 +123,14 @@ impl Withdrawn {
         });
     }
 
+    /// No hold keeps these files any more.
+    pub(super) fn purge(&self, files: &[Cid]) {
+        self.change(|lists| {
+            let round = lists.round;
+            lists.purged.extend(files.iter().map(|file| (self.keys.block(file.hash()), round)));
+        });
+    }
+
     fn show(&self, files: &[Cid], blocks: &[Multihash]) {
         self.change(|lists| {
             for hash in blocks {
@@ -134,11 +153,13 @@ impl Withdrawn {
         lists.round
     }
 
-    /// Ends it: what was hidden before it began is either gone or reached by something that stays. `files`
-    /// are those that stay forgotten.
-    pub(super) fn end_round(&self, round: u64, files: &BTreeMap<Cid, u64>) {
+    /// Ends it: what was hidden before it began is either gone, or reached by something that stays, or one of
+    /// the `kept` blocks, which stay hidden. `files` are those that stay forgotten.
+    pub(super) fn end_round(&self, round: u64, kept: &[Multihash], files: &BTreeMap<Cid, u64>) {
+        let kept: Fingerprints = kept.iter().map(|hash| self.keys.block(hash)).collect();
         self.change(|lists| {
-            lists.hidden.retain(|_, hidden| *hidden >= round);
+            lists.hidden.retain(|block, hidden| *hidden >= round || kept.contains(block));
+            lists.purged.retain(|_, purged| *purged >= round);
             lists.discarded = Fingerprints::default();
             lists.files.retain(|_, file| files.contains_key(file));
         });
@@ -147,7 +168,7 @@ impl Withdrawn {
 
 impl Inner {
     /// The blocks of files, as far as they are here.
-    fn blocks_below(&self, files: &[Cid]) -> Vec<Multihash> {
+    pub(super) fn blocks_below(&self, files: &[Cid]) -> Vec<Multihash> {
         let (mut open, mut blocks) = (files.to_vec(), Vec::new());
         let mut seen = HashSet::new();
         while let Some(cid) = open.pop() {

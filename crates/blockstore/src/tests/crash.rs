@@ -85,6 +85,42 @@ fn tidy() -> Vec<Step> {
     ]
 }
 
+/// Pins, and what is deleted and purged beside them.
+fn pins() -> Vec<Step> {
+    use Step::*;
+    vec![
+        Put(1, Origin::Peer),
+        Put(2, Origin::Pushed),
+        File(1, 2),
+        CommitDoomed(0),
+        Pin(1, 0),
+        CommitDoomed(1),
+        Publish,
+        Pin(2, 0),
+        Shorten,
+        Replace,
+        Replace,
+        Replace,
+        Replace,
+        Forget(0),
+        Collect,
+        Pin(1, 9),
+        Reopen,
+        Purge(1),
+        Shorten,
+        Collect,
+        Unpin(2),
+        Reopen,
+        Collect,
+        Pin(0, 0),
+        Unpin(1),
+        Unpublish,
+        Collect,
+        Shorten,
+        Reopen,
+    ]
+}
+
 fn run_until_trouble(rig: Rig, steps: &[Step]) -> Player {
     let mut player = Player::new(rig);
     for step in steps {
@@ -102,11 +138,13 @@ fn an_undisturbed_push_is_all_there() {
     let player = run_until_trouble(rig, &push());
     assert!(!player.trouble);
     player.check();
-    let mut player = Player::new(Rig::with_kept_index());
-    for step in tidy() {
-        player.play(&step);
-        assert!(!player.trouble, "{step:?}");
-        player.check();
+    for steps in [tidy(), pins()] {
+        let mut player = Player::new(Rig::with_kept_index());
+        for step in steps {
+            player.play(&step);
+            assert!(!player.trouble, "{step:?}");
+            player.check();
+        }
     }
 }
 
@@ -156,6 +194,12 @@ fn the_same_with_an_index_that_survives_a_collection() {
     stop_everywhere(&tidy(), Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Keep, Fate::Tear(operation)]);
 }
 
+#[test]
+fn what_is_pinned_stays_and_what_was_purged_of_it_goes() {
+    stop_everywhere(&pins(), Rig::new, |operation| vec![Fate::Drop, Fate::Keep, Fate::Tear(operation)]);
+    stop_everywhere(&pins(), Rig::with_kept_index, |operation| vec![Fate::Drop, Fate::Tear(operation)]);
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let origin = prop_oneof![Just(Origin::Pushed), Just(Origin::Peer), Just(Origin::Imported), Just(Origin::Upstream)];
     prop_oneof![
@@ -175,6 +219,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Replace),
         1 => (0..DOOMED).prop_map(Step::CommitDoomed),
         1 => (0..DOOMED).prop_map(Step::Forget),
+        1 => (0..DOOMED).prop_map(Step::Purge),
+        2 => (0..3_u8, 0..4_u8).prop_map(|(id, back)| Step::Pin(id, back)),
+        1 => (0..3_u8).prop_map(Step::Unpin),
         2 => Just(Step::Collect),
         1 => Just(Step::Reopen),
         2 => any::<u64>().prop_map(Step::PowerCut),

@@ -1,9 +1,11 @@
 //! Plays steps on a store and knows what must be true afterwards, whatever happens in between.
 
+mod reach;
+
 use super::rig::Rig;
 use crate::{DiskStore, OpenError, disk::faulty::Fate};
 use cidery_core::{
-    Block, Blockstore, Cid, CommitError, Digest, Link, Namespace, Origin, PublicBlocks, PublishMode, RootStore,
+    Block, Blockstore, Cid, CommitError, Digest, Link, Namespace, Origin, Pin, PublicBlocks, PublishMode, RootStore,
     StoreError, UploadRecord, suite::node,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,11 @@ pub(super) enum Step {
     CommitDoomed(u16),
     /// That file is forgotten.
     Forget(u16),
+    /// And for good.
+    Purge(u16),
+    /// What the root that many commits back reaches is pinned, and the latest block by itself.
+    Pin(u8, u8),
+    Unpin(u8),
     Collect,
     /// Close and open.
     Reopen,
@@ -51,6 +58,8 @@ struct Facts {
     mode: Option<PublishMode>,
     public: Vec<Cid>,
     uploads: BTreeMap<String, UploadRecord>,
+    /// With what was purged since.
+    pins: BTreeMap<String, (Pin, Vec<Cid>)>,
     forgotten: BTreeSet<Cid>,
     /// Forgotten, and not collected since.
     hidden: BTreeSet<Cid>,
@@ -149,33 +158,6 @@ impl Player {
         all.into_iter().filter(move |cid| !doomed.contains(cid))
     }
 
-    /// What a collection has to leave.
-    fn kept(&self) -> BTreeSet<Cid> {
-        let facts = &self.facts;
-        let pins = facts.uploads.values().flat_map(|upload| upload.pins.iter().copied());
-        let current =
-            facts.roots.last().copied().into_iter().chain(facts.links.values().map(|link| link.cid)).chain(pins);
-        let mut kept = self.below(current.collect(), false);
-        let earlier = facts.roots.iter().rev().take(self.rig.options.history).chain(&facts.public);
-        kept.append(&mut self.below(earlier.copied().collect(), true));
-        let cached = self.durable.iter().filter(|(_, (_, origin))| matches!(origin, Origin::Peer | Origin::Upstream));
-        kept.extend(cached.map(|(cid, _)| *cid).filter(|cid| !facts.hidden.contains(cid)));
-        kept
-    }
-
-    fn below(&self, mut open: Vec<Cid>, earlier: bool) -> BTreeSet<Cid> {
-        let mut reached = BTreeSet::new();
-        while let Some(cid) = open.pop() {
-            if !(earlier && self.facts.forgotten.contains(&cid))
-                && reached.insert(cid)
-                && let Some((block, _)) = self.offered.get(&cid)
-            {
-                open.extend(cidery_core::dag::links(&cid, block.data()).unwrap());
-            }
-        }
-        reached
-    }
-
     fn store(&self) -> &DiskStore {
         self.store.as_ref().expect("it is open")
     }
@@ -234,7 +216,7 @@ impl Player {
                 let put = self.store().put(&block, Origin::Pushed);
                 put.and_then(|()| self.commit(&children, 0, &mut next))
             }
-            Step::Forget(n) => {
+            Step::Forget(n) | Step::Purge(n) => {
                 let cid = *doomed(*n).cid();
                 if !self.durable.contains_key(&cid)
                     || next.roots.last().is_some_and(|root| self.below(vec![*root], false).contains(&cid))
@@ -243,7 +225,19 @@ impl Player {
                 }
                 next.forgotten.insert(cid);
                 next.hidden.insert(cid);
-                self.store().forget(&[cid]).map(|()| true)
+                if matches!(step, Step::Forget(_)) {
+                    self.store().forget(&[cid]).map(|()| true)
+                } else {
+                    self.purge(cid, &mut next)
+                }
+            }
+            Step::Pin(id, back) => match self.pin(*id, *back, &mut next) {
+                Some(pinned) => pinned,
+                None => return,
+            },
+            Step::Unpin(id) => {
+                next.pins.remove(&format!("p{id}"));
+                self.store().unpin(&format!("p{id}")).map(|_| true)
             }
             Step::Collect => {
                 let store = self.store().clone();
@@ -251,12 +245,15 @@ impl Player {
                 let loose = std::mem::take(&mut self.loose);
                 self.durable.extend(loose.clone());
                 let kept = self.kept();
+                let shown = self.reached_by_roots();
+                let pinned = self.pinned();
                 let collected = store.collect(&|_| {});
                 let gone: Vec<Cid> = self.durable.keys().filter(|cid| !kept.contains(cid)).copied().collect();
                 let gone = gone.into_iter().filter_map(|cid| Some((cid, self.durable.remove(&cid)?)));
                 if collected.is_ok() {
                     drop(gone.collect::<Vec<_>>());
-                    next.hidden.clear();
+                    // What only pins keep is shown to nobody.
+                    next.hidden.retain(|cid| pinned.contains(cid) && !shown.contains(cid));
                     self.unsure.clear();
                 } else {
                     // Each is here or not.
@@ -379,6 +376,7 @@ impl Player {
             public: Vec::new(),
             forgotten: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            pins: store.pins().unwrap().into_iter().map(|p| (p.pin.name.clone(), (p.pin, p.purged))).collect(),
             uploads: store.uploads().unwrap().into_iter().map(|upload| (upload.id.clone(), upload)).collect(),
         }
     }
@@ -415,13 +413,5 @@ impl Player {
             assert_eq!(store.public_size(cid).unwrap().is_some(), public);
         }
         assert_eq!((store.stats().blocks, store.stats().bytes), (blocks, bytes));
-    }
-
-    fn reached(&self) -> BTreeSet<Cid> {
-        let current = |root: &&Cid| Some(*root) == self.facts.roots.last();
-        let (newest, earlier): (Vec<_>, Vec<_>) = self.facts.public.iter().partition(current);
-        let mut reached = self.below(newest, false);
-        reached.append(&mut self.below(earlier, true));
-        reached
     }
 }

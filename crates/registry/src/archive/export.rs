@@ -8,7 +8,10 @@ use super::{
     tree_out::{self, Check},
     walk::{Holdings, Image},
 };
-use crate::tree::{Blob, Descriptor, Manifest, Snapshot};
+use crate::{
+    names,
+    tree::{Blob, Descriptor, Manifest, Snapshot},
+};
 use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName};
 use std::{io::Write, sync::Arc};
 use tokio::runtime::Handle;
@@ -60,7 +63,7 @@ pub fn export_image(
     progress: &mut Report<'_>,
 ) -> Result<Exported, ArchiveError> {
     let found = handle.block_on(source.snapshot.manifest(repository, reference))?;
-    let top = found.ok_or_else(|| ArchiveError::NotFound { image: name_of(repository, reference) })?;
+    let top = found.ok_or_else(|| ArchiveError::NotFound { image: names::full(repository, reference) })?;
     let job = Job { handle, source, repository, reference, top };
     match format {
         Format::Oci => oci_out::write(&job, out, progress),
@@ -105,17 +108,10 @@ pub fn export_cid(
     }
 }
 
-pub(super) fn name_of(repository: &RepositoryName, reference: &Reference) -> String {
-    match reference {
-        Reference::Tag(tag) => format!("{repository}:{tag}"),
-        Reference::Digest(digest) => format!("{repository}@{digest}"),
-    }
-}
-
 impl Job<'_> {
     /// What the image is called in messages and annotations.
     pub(super) fn name(&self) -> String {
-        name_of(self.repository, self.reference)
+        names::full(self.repository, self.reference)
     }
 
     /// Everything below a manifest; all of it must be there.

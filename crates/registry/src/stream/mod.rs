@@ -8,6 +8,11 @@
 //! A response's producer is a task of its own that no slow client can tie a thread to: it reads the
 //! next leaf only when the one before is nearly gone, gives up when nothing was taken for the stall
 //! time, and ends as soon as the body is dropped.
+//!
+//! What is read in an own namespace is held until it is sent, by a
+//! [`HoldingFetcher`](cidery_core::ports::HoldingFetcher) in the reader, which lives as long as the
+//! producer. What came from peers is not, since a file larger than the cache could not be streamed
+//! then: what the cache gave up is fetched again.
 
 mod body;
 mod foreign;

@@ -37,9 +37,25 @@ impl Snapshot {
         cache: Arc<NodeCache>,
         withdrawn: Option<Arc<dyn RootStore>>,
     ) -> Self {
-        let fetcher = Arc::new(Cached { inner: fetcher, cache: cache.clone() });
-        let reader = Reader { fetcher, cache, blocks: None };
+        let reader = reader(fetcher, cache);
         Self { view: Arc::new(View::foreign(reader, root, path, withdrawn)), overlay: Overlay::default() }
+    }
+
+    /// The same root without the links that are no part of it, read by way of another fetcher, which is asked for
+    /// all of it.
+    pub fn through(&self, fetcher: Arc<dyn Fetcher>) -> Self {
+        let view = self.view.read_by(reader(fetcher, Arc::new(NodeCache::none())));
+        Self { view: Arc::new(view), overlay: Overlay::default() }
+    }
+
+    /// The directory that was named: the root, or what is at a path below it.
+    pub async fn named(&self) -> Result<Option<Cid>, TreeError> {
+        self.view.named().await
+    }
+
+    /// The file of a blob, whatever repository has it. Its bytes were not checked against the digest.
+    pub async fn file(&self, digest: &Digest) -> Result<Option<Cid>, TreeError> {
+        self.view.file(digest).await
     }
 
     pub(super) fn owned(view: Arc<View>, overlay: Overlay) -> Self {
@@ -118,4 +134,8 @@ impl Snapshot {
     pub async fn exists(&self, repository: &RepositoryName) -> Result<bool, TreeError> {
         Ok(self.overlay.has(repository) || self.view.exists(repository).await?)
     }
+}
+
+fn reader(fetcher: Arc<dyn Fetcher>, cache: Arc<NodeCache>) -> Reader {
+    Reader { fetcher: Arc::new(Cached { inner: fetcher, cache: cache.clone() }), cache, blocks: None }
 }

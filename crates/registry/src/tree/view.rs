@@ -28,6 +28,7 @@ pub(super) struct View {
     storage: OnceCell<Option<Cid>>,
 }
 
+#[derive(Clone)]
 enum Place {
     Owned,
     Foreign(Vec<String>),
@@ -45,6 +46,25 @@ impl View {
     /// Somebody else's root.
     pub fn foreign(reader: Reader, root: Cid, path: &[String], withdrawn: Withdrawn) -> Self {
         Self { reader, root: Some(root), place: Place::Foreign(path.to_vec()), withdrawn, storage: OnceCell::new() }
+    }
+
+    /// The same root, read by another reader.
+    pub fn read_by(&self, reader: Reader) -> Self {
+        let (place, withdrawn) = (self.place.clone(), self.withdrawn.clone());
+        Self { reader, root: self.root, place, withdrawn, storage: OnceCell::new() }
+    }
+
+    /// What was named: the root, or what is at a path below it.
+    pub async fn named(&self) -> Result<Option<Cid>, TreeError> {
+        let Some(root) = self.root else { return Ok(None) };
+        let Place::Foreign(path) = &self.place else { return Ok(Some(root)) };
+        Ok(self.reader.find(&root, path).await?.map(|entry| entry.cid))
+    }
+
+    /// The file of a blob, whatever repository has it.
+    pub async fn file(&self, digest: &Digest) -> Result<Option<Cid>, TreeError> {
+        let Some(storage) = self.storage().await? else { return Ok(None) };
+        Ok(self.reader.find(&storage, &layout::blob_data(digest)).await?.map(|entry| entry.cid))
     }
 
     fn is_withdrawn(&self, file: &Cid) -> bool {

@@ -107,7 +107,7 @@ async fn a_purged_blob_is_nowhere() {
     }
     node.push_blob("loose", b"secret").await;
     let root = node.store.state(&Namespace::local()).unwrap().root.unwrap().cid;
-    let places = node.registry.purge(&blob).await.unwrap();
+    let places = node.registry.purge(&blob).await.unwrap().places;
     let mut names: Vec<String> = places.iter().map(|p| format!("{}/{}", p.namespace, p.repository)).collect();
     names.sort();
     assert_eq!(names, ["example.org/app", "local/app", "local/loose", "local/team/web"]);
@@ -115,7 +115,7 @@ async fn a_purged_blob_is_nowhere() {
         node.get(format!("/v2/{name}/blobs/{blob}")).await.is_error(404, "BLOB_UNKNOWN");
     }
     assert_eq!(node.get(format!("/v2/app/blobs/{}", sha256(b"fine"))).await.text(), "fine");
-    assert!(node.registry.purge(&blob).await.unwrap().is_empty());
+    assert!(node.registry.purge(&blob).await.unwrap().places.is_empty());
     // It can be pushed again.
     node.push_image("app", "2", &[b"secret"]).await;
     assert_eq!(node.get(format!("/v2/app/blobs/{blob}")).await.text(), "secret");

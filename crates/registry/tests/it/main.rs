@@ -11,6 +11,7 @@ mod lists;
 mod manifests;
 mod names;
 mod network;
+mod pins;
 mod pull;
 mod push;
 mod resume;

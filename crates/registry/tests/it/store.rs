@@ -3,7 +3,9 @@
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Origin, Stats, StoreError, UploadRecord, memory::MemoryStore,
 };
-use cidery_core::{CommitError, Link, Namespace, NamespaceState, PublishMode, RootEntry, RootStore};
+use cidery_core::{
+    CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RootEntry, RootStore,
+};
 use parking_lot::{Condvar, Mutex};
 use std::{
     sync::{
@@ -178,8 +180,20 @@ impl RootStore for Disk {
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
         self.memory.forget(files)
     }
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError> {
+        self.memory.purge(files)
+    }
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.memory.is_forgotten(file)
+    }
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError> {
+        self.memory.pin(pin)
+    }
+    fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        self.memory.unpin(name)
+    }
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError> {
+        self.memory.pins()
     }
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
         self.room()?;

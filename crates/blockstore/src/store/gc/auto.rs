@@ -10,7 +10,7 @@ use std::{
 
 /// So many commits leave enough dead tree nodes behind for a collection.
 const COMMITS: u64 = 512;
-/// What failed is tried again after this.
+/// What failed, or was still in use, is tried again after this.
 const RETRY: Duration = Duration::from_secs(600);
 
 /// What the thread that collects waits for, and what the last collection found.
@@ -87,6 +87,13 @@ impl Inner {
     pub(in crate::store) fn collect_soon(&self) {
         if let Some(pause) = self.options.collect_after {
             self.collector.within(pause);
+        }
+    }
+
+    /// Something could not go yet: tried again later.
+    pub(super) fn collect_later(&self) {
+        if self.options.collect_after.is_some() {
+            self.collector.within(RETRY);
         }
     }
 

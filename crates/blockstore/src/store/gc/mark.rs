@@ -1,18 +1,24 @@
-//! What is reached: by current roots, kept history, links, uploads and holds.
+//! What is reached: by current roots, kept history, links, uploads, pins and holds.
 
 use super::{Inner, Tell, Telling};
 use crate::{
     options::Stage,
     reach::{Fingerprints, Keys, View},
 };
-use cidery_core::{Cid, Multihash, StoreError, dag};
-use std::sync::atomic::Ordering::Relaxed;
+use cidery_core::{Cid, Multihash, Pinned, StoreError, dag};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed};
 
 /// Marks under way, and complete after [`Marking::walk_all`] but for what comes meanwhile.
 pub(in crate::store) struct Marking<'a> {
     inner: &'a Inner,
     keys: Keys,
     reached: Fingerprints,
+    /// What is in use or pinned, and not reached by anything else.
+    kept: Fingerprints,
+    /// What pins keep that something was purged from.
+    kept_in_part: Fingerprints,
+    /// What a walk for those passes over.
+    purged: HashSet<Cid>,
     /// The state of the journal that the roots were taken from.
     seen: Option<u64>,
     nodes: u64,
@@ -20,7 +26,12 @@ pub(in crate::store) struct Marking<'a> {
 
 impl<'a> Marking<'a> {
     pub(in crate::store) fn new(inner: &'a Inner) -> Self {
-        Self { inner, keys: Keys::default(), reached: Fingerprints::default(), seen: None, nodes: 0 }
+        Self::with(inner, Keys::default(), HashSet::new())
+    }
+
+    fn with(inner: &'a Inner, keys: Keys, purged: HashSet<Cid>) -> Self {
+        let (reached, kept, kept_in_part) = Default::default();
+        Self { inner, keys, reached, kept, kept_in_part, purged, seen: None, nodes: 0 }
     }
 
     /// What these roots reach, and nothing else.
@@ -28,6 +39,33 @@ impl<'a> Marking<'a> {
         let mut marking = Self::new(inner);
         marking.walk(View::Current, roots, &mut Telling::new(&|_| {}, Stage::Mark, 0))?;
         Ok(marking)
+    }
+
+    /// What these pins keep, and nothing else.
+    pub(in crate::store) fn of_pins<'p>(
+        inner: &'a Inner,
+        pins: impl IntoIterator<Item = &'p Pinned>,
+    ) -> Result<Self, StoreError> {
+        let mut marking = Self::new(inner);
+        pins.into_iter().try_for_each(|pin| marking.walk_pin(pin, &mut Telling::new(&|_| {}, Stage::Mark, 0)))?;
+        Ok(marking)
+    }
+
+    fn walk_pin(&mut self, pinned: &Pinned, telling: &mut Telling<'_>) -> Result<(), StoreError> {
+        let (pin, blocks) = (&pinned.pin, &mut self.kept);
+        blocks.extend(pin.blocks.iter().map(|cid| self.keys.block(cid.hash())));
+        if pinned.purged.is_empty() {
+            return self.walk(View::Kept, pin.roots.clone(), telling);
+        }
+        // A walk of its own: what this one passes over, others keep.
+        let mut part = Self::with(self.inner, self.keys.clone(), pinned.purged.iter().copied().collect());
+        part.walk(View::Kept, pin.roots.clone(), telling)?;
+        self.kept_in_part.extend(part.kept);
+        Ok(())
+    }
+
+    fn keeps(&self, block: u64) -> bool {
+        self.kept.contains(&block) || self.kept_in_part.contains(&block)
     }
 
     /// Walks from all roots.
@@ -42,9 +80,16 @@ impl<'a> Marking<'a> {
         self.catch_up(&mut Telling::new(&|_| {}, Stage::Mark, 0))
     }
 
-    /// Whether something reaches a block.
+    /// Whether something reaches a block, or somebody is at it or has pinned it.
     pub(in crate::store) fn reaches(&self, hash: &Multihash) -> bool {
-        self.reached.contains(&self.keys.block(hash))
+        let block = self.keys.block(hash);
+        self.reached.contains(&block) || self.keeps(block)
+    }
+
+    /// Whether a block stays for those alone who are at it or have pinned it.
+    pub(super) fn only_keeps(&self, hash: &Multihash) -> bool {
+        let block = self.keys.block(hash);
+        self.keeps(block) && !self.reached.contains(&block)
     }
 
     fn catch_up(&mut self, telling: &mut Telling<'_>) -> Result<(), StoreError> {
@@ -54,9 +99,12 @@ impl<'a> Marking<'a> {
                 let (current, earlier) = self.inner.kept_roots();
                 self.walk(View::Current, current, telling)?;
                 self.walk(View::Earlier, earlier, telling)?;
+                for pinned in self.inner.all_pins() {
+                    self.walk_pin(&pinned, telling)?;
+                }
                 self.seen = Some(seen);
             }
-            self.walk(View::Current, self.inner.holds.roots(), telling)?;
+            self.walk(View::Kept, self.inner.holds.roots(), telling)?;
             if self.inner.state.read().reachable == seen {
                 return Ok(());
             }
@@ -65,16 +113,20 @@ impl<'a> Marking<'a> {
 
     fn walk(&mut self, view: View, mut open: Vec<Cid>, telling: &mut Telling<'_>) -> Result<(), StoreError> {
         while let Some(cid) = open.pop() {
-            if view == View::Earlier && self.inner.withdrawn.is_forgotten(&cid) {
-                continue;
-            }
-            if !self.keys.enter(&mut self.reached, &cid, view) {
+            let (withdrawn, set) = match view {
+                View::Current => (false, &mut self.reached),
+                View::Earlier => (self.inner.withdrawn.is_forgotten(&cid), &mut self.reached),
+                // What a current root reaches is kept by that.
+                View::Kept if self.keys.has_entered(&self.reached, &cid) => continue,
+                View::Kept => (self.purged.contains(&cid) || self.inner.withdrawn.is_purged(&cid), &mut self.kept),
+            };
+            if withdrawn || !self.keys.enter(set, &cid, view) {
                 continue;
             }
             self.nodes += 1;
             if self.nodes.is_multiple_of(256) {
                 self.inner.check_collecting()?;
-                telling.at(self.reached.len() as u64);
+                telling.at((self.reached.len() + self.kept.len()) as u64);
             }
             // What is not here reaches nothing that is: an image may be sparse.
             let Some(bytes) = self.inner.get(&cid)? else { continue };

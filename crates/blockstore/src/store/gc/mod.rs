@@ -1,7 +1,7 @@
 //! Collection: what nothing reaches any more leaves the disk, beside pushes, pulls and publications.
 //!
 //! ```text
-//!   mark      what current roots, kept history, links, uploads and holds reach       mark.rs
+//!   mark      what current roots, kept history, links, uploads, pins, holds reach    mark.rs
 //!   sweep     goes through the index; what was not reached is buried:                sweep.rs
 //!             hidden from lookups, its tombstone journalled, its index entry removed, large payloads
 //!             punched out
@@ -28,10 +28,11 @@ pub(super) use sweep::{Lot, PUNCHED};
 
 use super::{
     DiskStore, Inner, politely,
+    round::Op,
     telling::{Tell, Telling},
 };
 use crate::options::Progress;
-use cidery_core::StoreError;
+use cidery_core::{Cid, Multihash, StoreError};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -40,7 +41,7 @@ use std::{
 /// What a collection did, and what it left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Blocks that roots, links, uploads or holds reach.
+    /// Blocks that roots, links, uploads, pins or holds reach.
     pub live_blocks: u64,
     /// Their bytes.
     pub live_bytes: u64,
@@ -69,6 +70,12 @@ pub(super) struct PackUse {
 
 /// By pack.
 pub(super) type Usage = BTreeMap<u64, PackUse>;
+
+/// Files that were forgotten, and those of their blocks that somebody is still at or has pinned: they stay hidden.
+struct InUse {
+    files: Vec<Cid>,
+    blocks: Vec<Multihash>,
+}
 
 impl DiskStore {
     /// Collects now. `progress` hears how far it is, from another thread.
@@ -103,9 +110,10 @@ impl Inner {
         self.published_namespaces().iter().for_each(|namespace| self.renew_marks(namespace));
         self.sweep(&mut marking, &mut usage, &mut done, tell)?;
         self.evict(&mut marking, &mut usage, &mut done, tell)?;
+        let in_use = self.withdrawn_in_use(&marking);
         drop(marking);
         self.compact(&usage, &mut done, tell)?;
-        self.end_collection(round, sequence)?;
+        self.end_collection(round, sequence, in_use)?;
         self.collector.cache_is(done.cached_bytes);
         done.took = started.elapsed();
         tracing::info!(
@@ -133,8 +141,17 @@ impl Inner {
         Ok(before)
     }
 
+    /// What was forgotten and stays for those alone who are at it or have pinned it.
+    fn withdrawn_in_use(&self, marking: &Marking<'_>) -> InUse {
+        let forgotten: Vec<Cid> = self.state.read().forgotten.keys().copied().collect();
+        let files: Vec<Cid> = forgotten.into_iter().filter(|file| marking.only_keeps(file.hash())).collect();
+        let mut blocks = self.blocks_below(&files);
+        blocks.retain(|hash| marking.only_keeps(hash));
+        InUse { files, blocks }
+    }
+
     /// Writes down what this collection settled of what was forgotten.
-    fn end_collection(&self, round: u64, sequence: u64) -> Result<(), StoreError> {
+    fn end_collection(&self, round: u64, sequence: u64, in_use: InUse) -> Result<(), StoreError> {
         let (forgotten, past) = {
             let state = self.state.read();
             // What was forgotten before the earliest root that is kept came: no root that is kept has it.
@@ -144,10 +161,13 @@ impl Inner {
             });
             (state.forgotten.len(), earliest.min().unwrap_or(state.sequence).min(sequence))
         };
-        if forgotten > 0 {
-            self.note_down(vec![crate::journal::Event::Collected { upto: sequence, past }])?;
+        if !in_use.files.is_empty() && !self.holds.roots().is_empty() {
+            self.collect_later();
         }
-        self.withdrawn.end_round(round, &self.state.read().forgotten);
+        if forgotten > 0 {
+            self.write(Op::Collected { upto: sequence, past, still: in_use.files })?;
+        }
+        self.withdrawn.end_round(round, &in_use.blocks, &self.state.read().forgotten);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::{
     tree::Blob,
 };
 use axum::{body::Body, http::Method, response::IntoResponse};
+use cidery_core::{Digest, Fetcher, codec};
 use cidery_unixfs::{CHUNK, FileReader};
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
@@ -22,12 +23,11 @@ use tokio::task::spawn_blocking;
 pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
     let digest = digest(text)?;
     let opened = cx.read(name).await?;
-    let found = opened.snapshot().blob(&opened.named.repository, &digest).await;
-    let found = found.map_err(|error| unreadable(&opened, Fault::BlobUnknown, error))?;
-    let blob = found.ok_or_else(|| {
+    let unknown = || {
         let (space, rule) = (&opened.named.space, opened.named.rule);
         ApiError::new(Fault::BlobUnknown, format!("{space} has no blob {digest} in {name} (read by {rule})"))
-    })?;
+    };
+    let blob = find(&opened, &digest).await?.ok_or_else(unknown)?;
     let verify = Verify { blob: blob.clone(), verdicts: cx.registry.verdicts.clone() };
     let settled = match &opened.source {
         Source::Owned(..) => true,
@@ -39,7 +39,16 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
     if cx.method == Method::HEAD {
         return Ok(reply::Blob { digest, size: blob.size, part: None, body: None }.into_response());
     }
-    let file = open(cx, &opened, &blob).await?;
+    let mut fetcher = cx.registry.fetcher(&opened);
+    // A blob of one block is in memory before the answer begins; any other stays until it is sent.
+    if matches!(opened.source, Source::Owned(_)) && blob.cid.codec() != codec::RAW {
+        fetcher = cx.registry.holding(fetcher, &blob.cid);
+        // It may have been deleted, and a collection begun, before it was held.
+        if find(&opened, &digest).await?.as_ref() != Some(&blob) {
+            return Err(unknown());
+        }
+    }
+    let file = open(fetcher, &opened, &blob).await?;
     let size = file.size();
     let (range, part) = match Wanted::read(&cx.headers, size, &reply::etag(&digest))? {
         Wanted::Whole => (0..size, None),
@@ -74,8 +83,13 @@ pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
     Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))
 }
 
-async fn open(cx: &Context, opened: &Opened, blob: &Blob) -> Result<FileReader, ApiError> {
-    let (fetcher, cid) = (cx.registry.fetcher(opened), blob.cid);
+async fn find(opened: &Opened, digest: &Digest) -> Result<Option<Blob>, ApiError> {
+    let found = opened.snapshot().blob(&opened.named.repository, digest).await;
+    found.map_err(|error| unreadable(opened, Fault::BlobUnknown, error))
+}
+
+async fn open(fetcher: Arc<dyn Fetcher>, opened: &Opened, blob: &Blob) -> Result<FileReader, ApiError> {
+    let cid = blob.cid;
     let file = match &opened.source {
         Source::Owned(..) => {
             spawn_blocking(move || futures::executor::block_on(FileReader::open(fetcher, cid))).await?

@@ -1,8 +1,8 @@
 //! Stores that stop, count or fail where a test wants it.
 
 use cidery_core::{
-    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Link, Namespace, NamespaceState, Origin, PublishMode,
-    RootEntry, RootStore, Stats, StoreError, UploadRecord, memory::MemoryStore,
+    Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Link, Namespace, NamespaceState, Origin, Pin, PinError,
+    Pinned, PublishMode, RootEntry, RootStore, Stats, StoreError, UploadRecord, memory::MemoryStore,
 };
 use parking_lot::{Condvar, Mutex};
 use std::{
@@ -120,8 +120,20 @@ impl RootStore for Controlled {
     fn forget(&self, files: &[Cid]) -> Result<(), StoreError> {
         self.store.forget(files)
     }
+    fn purge(&self, files: &[Cid]) -> Result<Vec<String>, StoreError> {
+        self.store.purge(files)
+    }
     fn is_forgotten(&self, file: &Cid) -> bool {
         self.store.is_forgotten(file)
+    }
+    fn pin(&self, pin: &Pin) -> Result<Pinned, PinError> {
+        self.store.pin(pin)
+    }
+    fn unpin(&self, name: &str) -> Result<bool, StoreError> {
+        self.store.unpin(name)
+    }
+    fn pins(&self) -> Result<Vec<Pinned>, StoreError> {
+        self.store.pins()
     }
     fn save_upload(&self, upload: &UploadRecord) -> Result<(), StoreError> {
         self.store.save_upload(upload)
