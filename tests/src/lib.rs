@@ -11,6 +11,7 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod stock;
+pub mod wire;
 
 pub use docker::Engine;
 pub use kubo::Kubo;

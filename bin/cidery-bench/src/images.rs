@@ -1,9 +1,12 @@
 //! Images that are pushed to have something in a store, on kept connections.
 
-use crate::http::Client;
-use anyhow::Result;
-use cidery_tests::{docker::noise, http as client};
-use std::thread;
+use anyhow::{Context, Result};
+use cidery_tests::{
+    docker::noise,
+    http as client,
+    wire::{self, Client},
+};
+use std::{ops::Range, thread};
 
 const WORKERS: usize = 16;
 /// The config among them.
@@ -30,20 +33,51 @@ pub fn push(http: &mut Client, repository: &str, tag: &str, blobs: impl IntoIter
     Ok(())
 }
 
-/// Pushes the image of this number, of 100 blobs of 200 bytes.
-pub fn push_small(http: &mut Client, image: usize) -> Result<()> {
-    let blobs = (0..BLOBS_PER_IMAGE).map(|n| noise("memory", image * BLOBS_PER_IMAGE + n, 200));
-    push(http, &format!("many/images-{}", image % 64), &format!("v{image}"), blobs)
+/// Where the small image of this number is pushed to.
+pub fn repository(image: usize) -> String {
+    format!("many/images-{}", image % 64)
 }
 
-/// Pushes so many small images, several at once.
-pub fn push_many(host: &str, images: usize) -> Result<()> {
+/// A blob of the small image of this number.
+pub fn small_blob(image: usize, n: usize) -> Vec<u8> {
+    noise("memory", image * BLOBS_PER_IMAGE + n, 200)
+}
+
+/// Pushes the image of this number, of 100 blobs of 200 bytes.
+pub fn push_small(http: &mut Client, image: usize) -> Result<()> {
+    push(http, &repository(image), &format!("v{image}"), (0..BLOBS_PER_IMAGE).map(|n| small_blob(image, n)))
+}
+
+/// Deletes the small image of this number, and its blobs.
+fn delete_small(http: &mut Client, image: usize) -> Result<()> {
+    let repository = repository(image);
+    let manifest = http.request("HEAD", &format!("/v2/{repository}/manifests/v{image}"), "", &[])?;
+    let digest = manifest.headers.get("docker-content-digest").context("the manifest's digest")?;
+    let blobs = (0..BLOBS_PER_IMAGE).map(|n| format!("blobs/{}", client::digest(&small_blob(image, n))));
+    std::iter::once(format!("manifests/{digest}")).chain(blobs).try_for_each(|what| {
+        wire::expect(http.request("DELETE", &format!("/v2/{repository}/{what}"), "", &[])?, 202)?;
+        Ok(())
+    })
+}
+
+/// Pushes these small images, several at once.
+pub fn push_many(host: &str, images: Range<usize>) -> Result<()> {
+    each(host, images, push_small)
+}
+
+/// Deletes these small images, several at once.
+pub fn delete_many(host: &str, images: Range<usize>) -> Result<()> {
+    each(host, images, delete_small)
+}
+
+fn each(host: &str, images: Range<usize>, work: fn(&mut Client, usize) -> Result<()>) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let handles: Vec<_> = (0..WORKERS)
             .map(|worker| {
+                let mut images = images.clone().skip(worker).step_by(WORKERS);
                 scope.spawn(move || -> Result<()> {
                     let mut http = Client::connect(host)?;
-                    (worker..images).step_by(WORKERS).try_for_each(|image| push_small(&mut http, image))
+                    images.try_for_each(|image| work(&mut http, image))
                 })
             })
             .collect();
