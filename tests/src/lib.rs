@@ -2,10 +2,12 @@
 //! directory of its own, and ended with the test by its own process id.
 #![allow(clippy::unwrap_used)]
 
+pub mod content;
 pub mod disk;
 pub mod docker;
 pub mod http;
 pub mod kubo;
+pub mod ledger;
 pub mod node;
 pub mod process;
 pub mod proxy;
