@@ -4,7 +4,6 @@
 //! `CIDERY_TEST_KILLS` is the number of kills, for long runs by hand; `CIDERY_TEST_SEED` as printed.
 
 mod clients;
-mod ledger;
 mod world;
 
 use cidery_tests::{

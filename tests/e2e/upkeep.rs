@@ -2,24 +2,18 @@
 
 use cidery_tests::{
     Node,
+    disk::on_disk,
     docker::noise,
     http,
     process::{run_err, wait_for},
 };
-use std::{path::Path, process::Command};
+use std::process::Command;
 use tempfile::TempDir;
 
 const MB: usize = 1_000_000;
 
 fn number(value: &serde_json::Value, field: &str) -> u64 {
     value[field].as_u64().unwrap_or_else(|| panic!("{field} in {value}"))
-}
-
-/// Bytes that files below a directory take on the disk.
-fn on_disk(directory: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { on_disk(&path) } else { path.metadata().unwrap().blocks() * 512 }).sum()
 }
 
 /// Deletes an image with its layers, as a registry client does.

@@ -3,10 +3,22 @@
 use crate::process::{component, root, run, text};
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
 use tempfile::TempDir;
+
+/// Bytes that files below a directory take; those that go meanwhile take none.
+pub fn on_disk(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => on_disk(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
 
 /// Mounted until it is dropped.
 pub struct Disk {

@@ -102,8 +102,7 @@ pub fn open_upload(host: &str, repository: &str) -> Result<String, Answer> {
 
 /// Sends the last bytes of an upload and closes it.
 pub fn close_upload(url: &str, digest: &str, bytes: &[u8]) -> Answer {
-    let join = if url.contains('?') { '&' } else { '?' };
-    put(&format!("{url}{join}digest={digest}"), "application/octet-stream", bytes)
+    put(&crate::wire::closing(url, digest), "application/octet-stream", bytes)
 }
 
 /// Pushes a blob in one piece; the closing status.

@@ -2,15 +2,18 @@
 //! directory of its own, and ended with the test by its own process id.
 #![allow(clippy::unwrap_used)]
 
+pub mod content;
 pub mod disk;
 pub mod docker;
 pub mod http;
 pub mod kubo;
+pub mod ledger;
 pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod stock;
+pub mod wire;
 
 pub use docker::Engine;
 pub use kubo::Kubo;

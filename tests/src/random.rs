@@ -1,7 +1,11 @@
 //! Random choices that can be made again.
 
 use rand::SeedableRng;
-pub use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+pub use rand::{
+    Rng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use std::env;
 
 /// A number from the environment, or the usual one.

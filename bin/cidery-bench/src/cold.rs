@@ -1,8 +1,8 @@
 //! Cold pull of one blob from one peer over loopback.
 
-use crate::{Options, http::Client, local, report::Report};
+use crate::{Options, local, report::Report};
 use anyhow::{Context, Result};
-use cidery_tests::{Kubo, Node, http as client, process::Daemon};
+use cidery_tests::{Kubo, Node, http as client, process::Daemon, wire::Client};
 use std::{process::Command, time::Instant};
 use tempfile::TempDir;
 

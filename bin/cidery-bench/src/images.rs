@@ -1,8 +1,11 @@
 //! Images that are pushed to have something in a store, on kept connections.
 
-use crate::http::Client;
-use anyhow::{Result, ensure};
-use cidery_tests::{docker::noise, http as client};
+use anyhow::{Context, Result, ensure};
+use cidery_tests::{
+    docker::noise,
+    http as client,
+    wire::{self, Client},
+};
 use std::thread;
 
 const WORKERS: usize = 16;
@@ -42,50 +45,54 @@ pub fn push_manifest(http: &mut Client, repository: &str, tag: &str, manifest: &
     Ok(())
 }
 
-/// The repository of the small image of this number.
-fn repository(image: usize) -> String {
+/// Where the small image of this number is pushed to.
+pub fn repository(image: usize) -> String {
     format!("many/images-{}", image % 64)
 }
 
-fn small_blobs(image: usize) -> impl Iterator<Item = Vec<u8>> {
-    (0..BLOBS_PER_IMAGE).map(move |n| noise("memory", image * BLOBS_PER_IMAGE + n, 200))
+/// A blob of the small image of this number.
+pub fn small_blob(image: usize, n: usize) -> Vec<u8> {
+    noise("memory", image * BLOBS_PER_IMAGE + n, 200)
 }
 
 /// Pushes the image of this number, of 100 blobs of 200 bytes.
 pub fn push_small(http: &mut Client, image: usize) -> Result<()> {
-    push(http, &repository(image), &format!("v{image}"), small_blobs(image))
+    push(http, &repository(image), &format!("v{image}"), (0..BLOBS_PER_IMAGE).map(|n| small_blob(image, n)))
 }
 
-/// Pushes so many small images, several at once.
-pub fn push_many(host: &str, images: usize) -> Result<()> {
-    in_turns(host, images, push_small)
-}
-
-/// Deletes the manifests of these small images, with their tags.
-pub fn delete_many(host: &str, images: impl Iterator<Item = usize>) -> Result<()> {
-    delete(host, images.map(|image| (repository(image), format!("v{image}"))).collect())
-}
-
-/// Deletes the manifests that these tags stand for, in these repositories.
-pub fn delete(host: &str, images: Vec<(String, String)>) -> Result<()> {
-    in_turns(host, images.len(), |http, n| {
-        let (repository, tag) = &images[n];
-        let digest = http.manifest_digest(repository, tag)?;
-        let answer = http.request("DELETE", &format!("/v2/{repository}/manifests/{digest}"), "", &[])?;
-        ensure!(answer.status == 202, "the delete was answered {}", answer.status);
+/// Deletes the small image of this number, and its blobs.
+pub fn delete_small(http: &mut Client, image: usize) -> Result<()> {
+    let repository = repository(image);
+    delete(http, &repository, &format!("v{image}"))?;
+    (0..BLOBS_PER_IMAGE).try_for_each(|n| {
+        let digest = client::digest(&small_blob(image, n));
+        wire::expect(http.request("DELETE", &format!("/v2/{repository}/blobs/{digest}"), "", &[])?, 202)?;
         Ok(())
     })
 }
 
+/// Deletes the manifest that a tag stands for.
+pub fn delete(http: &mut Client, repository: &str, tag: &str) -> Result<()> {
+    let manifest = http.request("HEAD", &format!("/v2/{repository}/manifests/{tag}"), "", &[])?;
+    let digest = manifest.headers.get("docker-content-digest").context("the manifest's digest")?;
+    wire::expect(http.request("DELETE", &format!("/v2/{repository}/manifests/{digest}"), "", &[])?, 202)?;
+    Ok(())
+}
+
 /// Does something for each number, on several connections at once.
-pub fn in_turns(host: &str, count: usize, each: impl Fn(&mut Client, usize) -> Result<()> + Sync) -> Result<()> {
+pub fn each(
+    host: &str,
+    numbers: impl Iterator<Item = usize> + Clone + Send + Sync,
+    work: impl Fn(&mut Client, usize) -> Result<()> + Sync,
+) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
-        let each = &each;
+        let work = &work;
         let handles: Vec<_> = (0..WORKERS)
             .map(|worker| {
+                let mut numbers = numbers.clone().skip(worker).step_by(WORKERS);
                 scope.spawn(move || -> Result<()> {
                     let mut http = Client::connect(host)?;
-                    (worker..count).step_by(WORKERS).try_for_each(|n| each(&mut http, n))
+                    numbers.try_for_each(|number| work(&mut http, number))
                 })
             })
             .collect();

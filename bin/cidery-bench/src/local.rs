@@ -1,6 +1,6 @@
 //! Push, pull and manifests against servers on the same machine.
 
-use crate::{Options, http::Client, report::Report};
+use crate::{Options, report::Report};
 use anyhow::{Context, Result};
 use cidery_tests::{
     Node,
@@ -8,6 +8,7 @@ use cidery_tests::{
     http as client,
     process::{Daemon, component, free_port, run, text},
     stock::StockRegistry,
+    wire::Client,
 };
 use std::{
     fs,

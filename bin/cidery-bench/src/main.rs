@@ -5,7 +5,7 @@
 //! `docs/benchmarks.md` says how to run it.
 
 mod cold;
-mod http;
+mod collections;
 mod images;
 mod local;
 mod many;
@@ -42,6 +42,8 @@ enum What {
     Cold(Options),
     /// Memory with many blobs: just pushed, idle, and during 16 cold pulls
     Memory(Options),
+    /// Latency of a mix of requests, alone and beside collections that follow each other without a pause
+    Collections(Options),
     /// Start after kill -9, by the size of the store: from the process to the first answer
     Reopen(Options),
     /// The index of a store with many blocks: made anew, opened, asked, added to
@@ -70,7 +72,7 @@ struct Options {
     /// Counted runs of each contestant
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Blobs in the memory measurement, and in the store of small blobs that is reopened
+    /// Small blobs in the stores that are idle, collected and reopened
     #[arg(long, default_value_t = 100_000)]
     blobs: usize,
     /// Sizes of the store that is reopened, in GiB, rising
@@ -105,6 +107,7 @@ fn main() -> Result<()> {
             local::manifests(&options, &mut report)?;
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
+            collections::run(&options, &mut report)?;
             reopen::run(&options, &mut report)?;
             rebuild::run(&options, &mut report)?;
             many::run(&options, &mut report)?;
@@ -116,6 +119,7 @@ fn main() -> Result<()> {
         What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
+        What::Collections(options) => collections::run(&options, &mut report).map(|()| options)?,
         What::Reopen(options) => reopen::run(&options, &mut report).map(|()| options)?,
         What::Rebuild(options) => rebuild::run(&options, &mut report).map(|()| options)?,
         What::Many(options) => many::run(&options, &mut report).map(|()| options)?,

@@ -1,9 +1,9 @@
 //! A store with very many blobs and tags: what a commit takes in it, beside one in an empty store, and
 //! what a collection takes.
 
-use crate::{Options, http::Client, images, report::Report};
+use crate::{Options, images, report::Report};
 use anyhow::{Result, ensure};
-use cidery_tests::{Node, docker::noise, process::memory};
+use cidery_tests::{Node, docker::noise, process::memory, wire::Client};
 use std::{thread, time::Instant};
 
 /// Commits in one figure, one after the other.
@@ -37,7 +37,7 @@ fn tag(n: usize) -> String {
 /// Puts so many tags on one image, several at once.
 fn tag_many(host: &str, repository: &str, tags: usize) -> Result<()> {
     let manifest = images::push_blobs(&mut Client::connect(host)?, repository, [noise(repository, 0, 200)])?;
-    images::in_turns(host, tags, |http, n| images::push_manifest(http, repository, &format!("s{n:05}"), &manifest))
+    images::each(host, 0..tags, |http, n| images::push_manifest(http, repository, &format!("s{n:05}"), &manifest))
 }
 
 /// What one collection took and left.
@@ -76,7 +76,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let mut full = Node::start(&["--history", "1"]);
     let images = options.many / images::BLOBS_PER_IMAGE;
     let start = Instant::now();
-    images::push_many(&full.http, images)?;
+    images::each(&full.http, 0..images, images::push_small)?;
     let pushed = options.many as f64 / start.elapsed().as_secs_f64();
     report.add(&format!("push of {} small blobs", options.many), "cidery", "blobs/s", vec![pushed], None);
     tag_many(&full.http, TAGS, options.tags)?;
@@ -106,7 +106,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     };
     row("what pushing left behind", collect(&mut full)?);
     row("nothing to free", collect(&mut full)?);
-    images::delete_many(&full.http, (0..images).step_by(2))?;
+    images::each(&full.http, (0..images).step_by(2), |http, image| {
+        images::delete(http, &images::repository(image), &format!("v{image}"))
+    })?;
     row("half of the images deleted", collect(&mut full)?);
     Ok(())
 }

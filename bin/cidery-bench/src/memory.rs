@@ -1,14 +1,14 @@
 //! Memory with many blobs: when they were just pushed, idle, and while 16 clients pull cold.
 
-use crate::{Options, http::Client, images, local, report::Report};
+use crate::{Options, images, local, report::Report};
 use anyhow::Result;
-use cidery_tests::{Node, http as client, process::memory};
+use cidery_tests::{Node, http as client, process::memory, wire::Client};
 use std::{thread, time::Duration};
 
 /// Many images of 100 small blobs each, restart, idle; then 16 cold pulls at once from another node.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let mut node = Node::start(&[]);
-    images::push_many(&node.http, options.blobs / images::BLOBS_PER_IMAGE)?;
+    images::each(&node.http, 0..options.blobs / images::BLOBS_PER_IMAGE, images::push_small)?;
     let pushed = memory(node.daemon().id(), "VmRSS");
     let origin = Node::start(&[]);
     let layers: Vec<Vec<u8>> = (0..16).map(|n| local::blob(64, n)).collect();
@@ -34,7 +34,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             .map(|layer| {
                 scope.spawn(move || {
                     let target = format!("/v2/{root}/app/blobs/{}", client::digest(layer));
-                    Client::connect(host)?.get(&target, Some(layer.len() as u64))
+                    Ok(Client::connect(host)?.get(&target, Some(layer.len() as u64))?)
                 })
             })
             .collect();

@@ -1,8 +1,8 @@
 //! What is left on the disk when half of a store was deleted.
 
-use crate::{Options, http::Client, images, local, report::Report};
+use crate::{Options, images, local, report::Report};
 use anyhow::Result;
-use cidery_tests::{Node, docker::noise};
+use cidery_tests::{Node, docker::noise, wire::Client};
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Instant};
 
 /// MiB of the layers of an image; there are small blobs beside them.
@@ -41,8 +41,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let mut http = Client::connect(&node.http)?;
     (0..images).try_for_each(|image| push(&mut http, image))?;
     let full = taken(node.data())?;
-    let deleted = (0..images).step_by(2).map(|image| (repository(image), tag(image))).collect();
-    images::delete(&node.http, deleted)?;
+    images::each(&node.http, (0..images).step_by(2), |http, image| {
+        images::delete(http, &repository(image), &tag(image))
+    })?;
     let start = Instant::now();
     node.run(&["gc", "--all"]);
     let seconds = start.elapsed().as_secs_f64();

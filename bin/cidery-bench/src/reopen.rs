@@ -1,10 +1,11 @@
 //! How long a node takes to serve again after it was killed, by the size of its store.
 
-use crate::{Options, http::Client, images, local, report::Report};
+use crate::{Options, images, local, report::Report};
 use anyhow::{Result, bail};
 use cidery_tests::{
     Node,
     process::{Daemon, free_port},
+    wire::Client,
 };
 use std::{
     path::Path,
@@ -104,7 +105,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     drop(large);
     let mut small = Victim::new()?;
     small.pushed = options.blobs / images::BLOBS_PER_IMAGE;
-    images::push_many(&small.host, small.pushed)?;
+    images::each(&small.host, 0..small.pushed, images::push_small)?;
     small.measure(&format!("{} small blobs", options.blobs), options.runs, report, |victim| {
         victim.pushed += 1;
         images::push_small(&mut Client::connect(&victim.host)?, victim.pushed)

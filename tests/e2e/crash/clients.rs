@@ -3,6 +3,7 @@
 
 use super::world::{PUBLISHED, World};
 use cidery_tests::{
+    content::Content,
     docker::noise,
     http::{self, digest},
     random::{IndexedRandom, Rng, StdRng},
@@ -56,7 +57,7 @@ fn push_in_chunks(world: &World, name: &str, random: &mut StdRng) {
             (url, random.random_range(0..u64::MAX), 0)
         }
     };
-    let bytes = large(seed);
+    let bytes = Content::new(&format!("large/{seed}"), LARGE.0).bytes();
     assert!(sent < bytes.len(), "the node has {sent} bytes of {}", bytes.len());
     // A kill from here on leaves it to the next round.
     world.uploads.lock().unwrap().insert(name.to_owned(), (world.path(&url), seed));
@@ -72,15 +73,6 @@ fn push_in_chunks(world: &World, name: &str, random: &mut StdRng) {
     if world.change(change, || world.answered(http::close_upload(&url, &wanted, &bytes[sent..]), &[201]).is_some()) {
         world.uploads.lock().unwrap().remove(name);
     }
-}
-
-/// Bytes of which no part is like another, made fast: many kills come before they are all sent.
-fn large(seed: u64) -> Vec<u8> {
-    let mut bytes = noise(&format!("large/{seed}"), 0, 1 << 12).repeat(LARGE.0 / (1 << 12));
-    for (n, part) in bytes.chunks_mut(1 << 12).enumerate() {
-        part[..8].copy_from_slice(&(n as u64).to_le_bytes());
-    }
-    bytes
 }
 
 /// An image more, or a tag moved, a tag or manifest deleted, or a deleted manifest pushed again.

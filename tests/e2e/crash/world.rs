@@ -1,9 +1,9 @@
 //! A node that is killed again and again, as its clients see it.
 
-use super::ledger::{Ledger, Owed};
 use cidery_tests::{
     Node,
     http::{self, Answer, digest},
+    ledger::{Fact, Ledger, Owed},
     node,
     random::StdRng,
 };
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Checks that what is owed is there, byte for byte, and what was deleted is not.
-    pub fn check<'a>(&self, facts: impl IntoIterator<Item = &'a super::ledger::Fact>) {
+    pub fn check<'a>(&self, facts: impl IntoIterator<Item = &'a Fact>) {
         for fact in facts {
             assert_eq!(self.read(&fact.path), fact.owed, "{}", fact.path);
         }

@@ -16,7 +16,7 @@ use std::{
 /// A checkpoint is due after this many bytes …
 pub(super) const BYTES: u64 = 256 << 20;
 /// … or when this many blocks are not in the index.
-const BLOCKS: usize = 16 << 10;
+pub(super) const BLOCKS: usize = 16 << 10;
 /// With so many no more are taken: the index must be failing.
 const MOST_BLOCKS: usize = 256 << 10;
 /// How long to wait before a failed index is tried again.

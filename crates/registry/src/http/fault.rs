@@ -13,6 +13,9 @@ use cidery_core::{FetchError, NameError, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
+/// Seconds after which who was told to wait may come back.
+const RETRY_AFTER: &str = "2";
+
 /// What went wrong, as a client can tell cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -144,6 +147,9 @@ impl ApiError {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": message, "detail": null }] });
         let mut response = (status, Body::from(body.to_string())).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }

@@ -234,6 +234,14 @@ impl Work {
         Ok(())
     }
 
+    /// Leaves each link to the last member that had to do with it: what one made another may have ended, and
+    /// the other way round.
+    pub(super) fn settle_links(&mut self) {
+        let overlay = &self.overlay;
+        self.unnamed.retain(|(repository, blob)| overlay.get(repository, &blob.digest) == Some(blob));
+        self.settled.retain(|link| overlay.get(&link.repository, &link.digest).is_none());
+    }
+
     /// Whether a blob is in the tree.
     pub(super) async fn holds_blob(&self, digest: &Digest) -> Result<bool, TreeError> {
         Ok(self.find(&layout::blob_data(digest)).await?.is_some())

@@ -223,6 +223,7 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
     }
     work.flush().await?;
     work.still_forgotten().await?;
+    work.settle_links();
     Ok(results)
 }
 

@@ -245,7 +245,9 @@ async fn too_many_uploads_are_refused() {
     let node = Node::with(cidery_registry::Config { max_uploads: 2, ..Default::default() }).await;
     let first = node.start("app").await;
     node.start("app").await;
-    node.request(Method::POST, "/v2/app/blobs/uploads/").send().await.is_error(429, "TOOMANYREQUESTS");
+    let refused = node.request(Method::POST, "/v2/app/blobs/uploads/").send().await;
+    refused.is_error(429, "TOOMANYREQUESTS");
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() > 0);
     node.delete(first).await;
     node.start("app").await;
 }

@@ -50,6 +50,16 @@ impl Collector {
         self.cached.store(bytes, Relaxed);
     }
 
+    /// A collection begins: it sees all that made one due. Whether one was.
+    pub(super) fn take_due(&self) -> bool {
+        self.due.lock().at.take().is_some()
+    }
+
+    /// A collection failed that was due.
+    pub(super) fn retry(&self) {
+        self.within(RETRY);
+    }
+
     fn within(&self, time: Duration) {
         let at = Instant::now() + time;
         let mut due = self.due.lock();
@@ -145,5 +155,20 @@ impl Collected {
     /// Whether there is a point in collecting again when there is no room.
     fn frees(&self) -> bool {
         self.freed_bytes > 0 || self.cached_bytes > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_collects_does_what_was_due() {
+        let collector = Collector::default();
+        assert!(!collector.take_due());
+        collector.within(Duration::ZERO);
+        assert!(collector.take_due() && !collector.take_due());
+        collector.retry();
+        assert!(collector.take_due());
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     journal::Event,
     options::Stage,
     pack::{Class, FILE_HEADER, Found, Header, NewRecord, Pack, Scan},
+    store::checkpoint,
 };
 use cidery_core::{Block, Cid, StoreError};
 use std::sync::Arc;
@@ -60,6 +61,10 @@ impl Inner {
                 && let Some(cid) = header.cid
             {
                 sound &= self.move_block(pack, &header, &cid)?;
+            }
+            // The thread that does this otherwise may be slower than the copying, and what waits takes memory.
+            if self.recent.len() >= checkpoint::BLOCKS {
+                self.checkpoint()?;
             }
             progress(scan.position());
         }

@@ -98,6 +98,15 @@ impl Inner {
     /// Collects. One at a time: who comes second waits.
     fn collect(&self, tell: Tell<'_>) -> Result<Collected, StoreError> {
         let _one = self.collector.one_at_a_time();
+        let was_due = self.collector.take_due();
+        self.collect_all(tell).inspect_err(|_| {
+            if was_due {
+                self.collector.retry();
+            }
+        })
+    }
+
+    fn collect_all(&self, tell: Tell<'_>) -> Result<Collected, StoreError> {
         let started = Instant::now();
         let mut done = Collected::default();
         let _keeping = self.holds.keep_released();

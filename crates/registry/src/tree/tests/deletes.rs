@@ -216,3 +216,32 @@ async fn a_manifest_takes_the_tags_along_that_came_or_moved_meanwhile() {
     assert!(!paths(&store, &tree).await.iter().any(|path| path.contains("/tags/") && path.contains(one.hex())));
     assert!(tree.snapshot().manifest(&name, &by_digest(&two)).await.unwrap().is_some());
 }
+
+/// In one group, what one member makes a link of another may delete, and the other way round.
+#[tokio::test]
+async fn a_link_is_what_the_last_of_its_group_made_of_it() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let name = repository("app");
+    let known = async |tree: &Tree| tree.snapshot().blob(&name, &digest_of(b"layer")).await.unwrap().is_some();
+    let links = || store.links(&Namespace::local()).unwrap().len();
+
+    let digest = push(&tree, &store, "app", "v1", &[b"{}", b"layer"]).await;
+    tree.delete_manifest(&name, &digest).await.unwrap();
+    let layer = digest_of(b"layer");
+    let (unnamed, deleted) = tokio::join!(tree.unname_blobs(false), tree.delete_blob(&name, &layer));
+    assert!(unnamed.is_ok() && deleted.unwrap());
+    assert_eq!((known(&tree).await, links()), (false, 1), "only the config is left");
+
+    // Linked, named, and without a name again: the journal must not lose what everybody sees.
+    link(&tree, &store, "app", b"layer").await;
+    let (reference, manifest) = (by_tag("v1"), image(&[b"{}", b"layer"]));
+    let group = tokio::join!(put(&tree, "app", &reference, &manifest), tree.delete_manifest(&name, &digest), async {
+        tree.shared.untidy.lock().insert(name.clone());
+        tree.unname_blobs(false).await
+    });
+    assert!(group.0.is_ok() && group.1.unwrap() && group.2.is_ok());
+    assert_eq!((known(&tree).await, links()), (true, 2));
+    drop(tree);
+    assert!(known(&open(&store).await).await, "after a restart too");
+}

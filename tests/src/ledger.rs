@@ -1,6 +1,6 @@
 //! What a registry owes its clients: what each path must give, by what was acknowledged.
 
-use cidery_tests::random::{IndexedRandom, StdRng};
+use crate::random::{IndexedRandom, StdRng};
 use std::{collections::BTreeMap, sync::Mutex};
 
 /// What a path must give: a body of this digest, or (`None`) that there is nothing.
@@ -39,7 +39,9 @@ struct Entry {
 /// What was owed at some moment.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fact {
+    /// Where.
     pub path: String,
+    /// What.
     pub owed: Owed,
     changed: u64,
 }
