@@ -19,8 +19,8 @@ const AT_ONCE: usize = 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Unnamed {
     /// The manifests that were looked through.
-    revisions: Option<Cid>,
-    digests: Arc<[Digest]>,
+    pub revisions: Option<Cid>,
+    pub digests: Arc<[Digest]>,
 }
 
 impl Tree {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::tree::commit::{Edit, Target};
+use crate::tree::{
+    commit::{Edit, Target},
+    tidy::Unnamed,
+};
 use cidery_core::RootStore;
 use std::time::Duration;
 
@@ -229,18 +232,22 @@ async fn a_link_is_what_the_last_of_its_group_made_of_it() {
     let digest = push(&tree, &store, "app", "v1", &[b"{}", b"layer"]).await;
     tree.delete_manifest(&name, &digest).await.unwrap();
     let layer = digest_of(b"layer");
-    let (unnamed, deleted) = tokio::join!(tree.unname_blobs(false), tree.delete_blob(&name, &layer));
-    assert!(unnamed.is_ok() && deleted.unwrap());
+    let unname = || {
+        let found = Unnamed { revisions: None, digests: [layer.clone(), digest_of(b"{}")].into() };
+        tree.send(Edit::Unname { repository: name.clone(), found })
+    };
+    let delete = |what| tree.send(Edit::Delete { repository: name.clone(), what });
+    let (unnamed, deleted) = tokio::join!(unname(), delete(Target::Blob(layer.clone())));
+    assert!(unnamed.unwrap().existed && deleted.unwrap().existed);
     assert_eq!((known(&tree).await, links()), (false, 1), "only the config is left");
 
     // Linked, named, and without a name again: the journal must not lose what everybody sees.
     link(&tree, &store, "app", b"layer").await;
     let (reference, manifest) = (by_tag("v1"), image(&[b"{}", b"layer"]));
-    let group = tokio::join!(put(&tree, "app", &reference, &manifest), tree.delete_manifest(&name, &digest), async {
-        tree.shared.untidy.lock().insert(name.clone());
-        tree.unname_blobs(false).await
-    });
-    assert!(group.0.is_ok() && group.1.unwrap() && group.2.is_ok());
+    let tagged = tree.shared.tagged(&name, &digest).await.unwrap();
+    let gone = delete(Target::Manifest(digest.clone(), tagged));
+    let group = tokio::join!(put(&tree, "app", &reference, &manifest), gone, unname());
+    assert!(group.0.is_ok() && group.1.unwrap().existed && group.2.unwrap().existed);
     assert_eq!((known(&tree).await, links()), (true, 2));
     drop(tree);
     assert!(known(&open(&store).await).await, "after a restart too");
