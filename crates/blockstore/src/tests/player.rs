@@ -237,7 +237,8 @@ impl Player {
             },
             Step::Unpin(id) => {
                 next.pins.remove(&format!("p{id}"));
-                self.store().unpin(&format!("p{id}")).map(|_| true)
+                // Nothing is written down if there is none.
+                self.store().unpin(&format!("p{id}"))
             }
             Step::Collect => {
                 let store = self.store().clone();
