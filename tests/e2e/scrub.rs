@@ -61,11 +61,55 @@ fn damaged_images_are_named_until_they_are_pushed_again() {
     assert_eq!((list(&done, "images"), list(&done, "namespaces").len()), (vec!["team/app:1".to_owned()], 0), "{done}");
     let said = run_err(&mut node.command(&["scrub"]));
     assert!(said.contains("one block is damaged"), "{said}");
+    // Clients ask first, and push what is said not to be there.
+    let url = |name: &str| format!("http://{}/v2/{name}/blobs/{}", node.http, http::digest(&hit[0]));
+    assert_eq!(http::head(&url("team/app")).status, 404);
+    let mount = format!("http://{}/v2/new/blobs/uploads/?mount={}&from=team/app", node.http, http::digest(&hit[0]));
+    assert_eq!(http::post(&mount).status, 202);
     assert_eq!(http::push_blob(&node.http, "elsewhere", &hit[0]), 201);
+    assert_eq!(http::head(&url("team/app")).status, 200);
     let done = node.json(&["scrub"]);
     assert!(list(&done, "damaged").is_empty() && list(&done, "images").is_empty(), "{done}");
-    let blob = http::get(&format!("http://{}/v2/team/app/blobs/{}", node.http, http::digest(&hit[0])));
+    let blob = http::get(&url("team/app"));
     assert!(blob.whole && blob.body == hit[0]);
+}
+
+/// What nobody knows to be damaged yet, too: what is acknowledged again is there.
+#[test]
+fn a_push_repairs_what_nobody_has_looked_at() {
+    let directory = TempDir::new().unwrap();
+    let mut node = Node::start_on(directory.path(), &[]);
+    let layer = noise("unseen", 0, 3 * MB);
+    http::push_image(&node.http, "app", "1", std::slice::from_ref(&layer));
+    node.daemon().stop();
+    damage(directory.path(), &layer[MB..MB + 1000]);
+    node.restart();
+    assert_eq!(http::push_blob(&node.http, "app", &layer), 201);
+    let blob = http::get(&format!("http://{}/v2/app/blobs/{}", node.http, http::digest(&layer)));
+    assert!(blob.whole && blob.body == layer);
+    assert!(list(&node.json(&["scrub"]), "damaged").is_empty());
+}
+
+/// A pack that is gone takes blocks along of which nothing is left to be read.
+#[test]
+fn what_is_lost_is_named_until_it_is_pushed_again() {
+    let directory = TempDir::new().unwrap();
+    let mut node = Node::start_on(directory.path(), &[]);
+    let (lost, safe) = (noise("lost", 0, 3 * MB), noise("lost", 1, 1000));
+    http::push_image(&node.http, "team/app", "1", std::slice::from_ref(&lost));
+    http::push_image(&node.http, "safe", "1", &[safe]);
+    node.daemon().stop();
+    fs::remove_file(find(directory.path(), &lost[MB..MB + 1000]).0).unwrap();
+    node.restart();
+    let done = damaged(&node);
+    assert!(!list(&done, "damaged").is_empty(), "{done}");
+    assert_eq!((list(&done, "images"), list(&done, "namespaces").len()), (vec!["team/app:1".to_owned()], 0), "{done}");
+    let url = format!("http://{}/v2/team/app/blobs/{}", node.http, http::digest(&lost));
+    assert_eq!(http::head(&url).status, 404);
+    assert_eq!(http::push_blob(&node.http, "team/app", &lost), 201);
+    assert!(list(&node.json(&["scrub"]), "damaged").is_empty());
+    let blob = http::get(&url);
+    assert!(blob.whole && blob.body == lost);
 }
 
 /// Owner and guest repair their copies from each other: the owner by a scrub, the guest by a pull too.

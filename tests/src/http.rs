@@ -50,6 +50,11 @@ pub fn get_with(url: &str, headers: &[(&str, &str)]) -> Answer {
     answer(request.call())
 }
 
+/// HEAD.
+pub fn head(url: &str) -> Answer {
+    answer(agent().head(url).call())
+}
+
 /// DELETE.
 pub fn delete(url: &str) -> Answer {
     answer(agent().delete(url).call())

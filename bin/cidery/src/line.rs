@@ -13,6 +13,21 @@ pub fn one_line(error: &anyhow::Error) -> String {
     line.replace('\n', " ")
 }
 
+/// Ends the program without a word when whoever reads its output has read enough (`cidery images | head`).
+/// Printing panics then.
+pub fn end_with_the_pipe() {
+    /// What a shell makes of SIGPIPE.
+    const STATUS: i32 = 128 + 13;
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| text.starts_with("failed printing to stdout") && text.contains("Broken pipe")) {
+            std::process::exit(STATUS);
+        }
+        report(panic);
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,14 @@ pub trait Blockstore: Send + Sync + 'static {
     fn is_withdrawn(&self, _cid: &Cid) -> bool {
         false
     }
+    /// Whether something of what is held is known to be damaged or lost. Cheap.
+    fn knows_damage(&self) -> bool {
+        false
+    }
+    /// Whether all of the file `root` is here, as far as that is known without reading its leaves.
+    fn has_whole(&self, _root: &Cid) -> Result<bool, StoreError> {
+        Ok(true)
+    }
     /// Says that what is cached below `root` is of no use: it goes at the next collection, unless it
     /// is reached by a root of this node's.
     fn discard(&self, _root: &Cid) {}

@@ -5,7 +5,7 @@ use crate::{
     registry::Registry,
     tree::{NodeCache, Snapshot},
 };
-use cidery_core::{Cid, Digest, Multihash, Namespace, Reference, RepositoryName, SHA2_256, codec};
+use cidery_core::{Cid, Digest, Multihash, Namespace, Reference, RepositoryName, SHA2_256, StoreError, codec};
 use std::sync::Arc;
 
 /// Where something was, and is no more.
@@ -26,12 +26,14 @@ pub struct Purge {
     pub places: Vec<Purged>,
     /// The names of the pins that had kept it.
     pub pins: Vec<String>,
+    /// Whether anything of it was here, be it in the cache.
+    pub found: bool,
 }
 
 impl Registry {
     /// Deletes a digest from all repositories of all namespaces, withdraws it from earlier roots, and gives
-    /// up what is cached or pinned of it. The next collection removes its bytes, also those that are on their way to somebody,
-    /// whose stream ends with an error. What others have fetched stays with them.
+    /// up what is cached or pinned of it. The next collection removes its bytes, also those that are on their way
+    /// to somebody, whose stream ends with an error. What others have fetched stays with them.
     ///
     /// # Errors
     /// When a tree cannot be read or written; what was deleted until then stays deleted.
@@ -63,9 +65,17 @@ impl Registry {
         }
         files.sort_unstable();
         files.dedup();
-        let roots = self.inner.roots.clone();
-        let pins = tokio::task::spawn_blocking(move || roots.purge(&files)).await??;
-        Ok(Purge { places, pins })
+        let (roots, blocks) = (self.inner.roots.clone(), self.inner.blocks.clone());
+        let purge = move || {
+            let mut found = false;
+            for file in &files {
+                found |= blocks.size(file)?.is_some();
+            }
+            Ok::<_, StoreError>((roots.purge(&files)?, found))
+        };
+        let (pins, found) = tokio::task::spawn_blocking(purge).await??;
+        let found = found || !places.is_empty();
+        Ok(Purge { places, pins, found })
     }
 }
 

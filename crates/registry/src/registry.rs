@@ -2,11 +2,11 @@
 
 use crate::{
     config::Config,
-    error::OpenError,
+    error::{Error, OpenError},
     foreign::{ForeignRoot, Roots, Verdicts},
     http,
     names::{self, Named, Space},
-    tree::{Snapshot, Tree},
+    tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
 use cidery_core::{
@@ -173,6 +173,15 @@ impl Inner {
                 tracing::warn!(namespace = %tree.namespace(), %error, "unused blobs could not be taken out");
             }
         }
+    }
+
+    /// Whether an own blob is here whole, as far as that is known. If not, it is to be pushed again.
+    pub async fn has_whole(&self, blob: &Blob) -> Result<bool, Error> {
+        if !self.blocks.knows_damage() {
+            return Ok(true);
+        }
+        let (blocks, file) = (self.blocks.clone(), blob.cid);
+        Ok(tokio::task::spawn_blocking(move || blocks.has_whole(&file)).await??)
     }
 
     /// Reads a full name by the rules of [`names`]. Touches nothing.

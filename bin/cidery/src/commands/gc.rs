@@ -25,6 +25,11 @@ pub async fn run(node: &mut Client, cli::Gc { all, json }: cli::Gc) -> Result<()
     println!("freed      {} in {} blocks{packs}", bytes(done.freed_bytes), done.freed_blocks);
     println!("live       {} in {} blocks", bytes(done.live_bytes), done.live_blocks);
     println!("cached     {} in {} blocks", bytes(done.cached_bytes), done.cached_blocks);
+    if done.unnamed_blobs > 0 {
+        let amount = format!("{} in {} blobs that no manifest names", bytes(done.unnamed_bytes), done.unnamed_blobs);
+        let hint = if all { "pushed meanwhile" } else { "`cidery gc --all` gives it back" };
+        println!("unnamed    {amount}  ({hint})");
+    }
     println!("took       {}", time(done.seconds));
     Ok(())
 }

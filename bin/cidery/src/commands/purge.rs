@@ -21,8 +21,11 @@ pub async fn run(node: &mut Client, cli::Purge { digest, json }: cli::Purge) -> 
     if json {
         return print_json(&done);
     }
-    if done.places.is_empty() && done.pins.is_empty() && done.freed_bytes == 0 {
+    if !done.found {
         bail!("{digest} is nowhere on this node");
+    }
+    if done.places.is_empty() && done.pins.is_empty() {
+        println!("cache");
     }
     for place in &done.places {
         let kind = if place.manifest { "manifest" } else { "blob" };

@@ -41,13 +41,14 @@ fn show(done: &Scrubbed) {
         println!("  {cid}");
     }
     if !done.images.is_empty() {
-        println!("Images that need them; push them again, or restore a backup:");
+        println!("Images that need them; push them again while this node runs, or restore a backup:");
     }
     for image in &done.images {
         println!("  {image}");
     }
     for namespace in &done.namespaces {
         println!("In namespace {namespace} something else is damaged: what has no tag, or the tree itself.");
+        println!("What was deleted goes with `cidery gc`; for the rest, restore a backup.");
     }
     println!("took       {}", time(done.seconds));
 }

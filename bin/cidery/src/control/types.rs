@@ -179,6 +179,8 @@ pub struct Purged {
     pub places: Vec<PurgedPlace>,
     /// The pins that had kept it: they keep the rest.
     pub pins: Vec<String>,
+    /// Whether anything of it was here, be it in the cache.
+    pub found: bool,
     /// What was removed from the disk with it.
     pub freed_blocks: u64,
     pub freed_bytes: u64,
@@ -207,6 +209,9 @@ pub struct Collected {
     /// What came from peers and nothing of this node's own needs.
     pub cached_blocks: u64,
     pub cached_bytes: u64,
+    /// What no manifest names, not yet or not any more, and is kept until it expires.
+    pub unnamed_blobs: u64,
+    pub unnamed_bytes: u64,
     pub seconds: f64,
 }
 

@@ -34,7 +34,7 @@ pub async fn collect(extract::State(state): extract::State<State>, Json(request)
         handle.block_on(state.registry.tidy(age));
         let done = state.store.collect(tell);
         let done = done.map_err(|error| explain(error, "nothing was removed, since what is damaged may need it"))?;
-        Ok(collected(done))
+        Ok(collected(done, unnamed(&state)?))
     })
 }
 
@@ -54,11 +54,28 @@ pub async fn purge(
             manifest: place.manifest,
         };
         let places = purge.places.into_iter().map(place).collect();
-        Ok(Purged { places, pins: purge.pins, freed_blocks: done.freed_blocks, freed_bytes: done.freed_bytes })
+        Ok(Purged {
+            places,
+            pins: purge.pins,
+            found: purge.found,
+            freed_blocks: done.freed_blocks,
+            freed_bytes: done.freed_bytes,
+        })
     }))
 }
 
-fn collected(done: StoreCollected) -> Collected {
+/// How many blobs no manifest names, and their bytes.
+fn unnamed(state: &State) -> Result<(u64, u64)> {
+    let (mut blobs, mut bytes) = (0, 0);
+    for namespace in state.registry.namespaces() {
+        for link in state.roots.links(&namespace)? {
+            (blobs, bytes) = (blobs + 1, bytes + link.size);
+        }
+    }
+    Ok((blobs, bytes))
+}
+
+fn collected(done: StoreCollected, (unnamed_blobs, unnamed_bytes): (u64, u64)) -> Collected {
     Collected {
         freed_blocks: done.freed_blocks,
         freed_bytes: done.freed_bytes,
@@ -67,6 +84,8 @@ fn collected(done: StoreCollected) -> Collected {
         live_bytes: done.live_bytes,
         cached_blocks: done.cached_blocks,
         cached_bytes: done.cached_bytes,
+        unnamed_blobs,
+        unnamed_bytes,
         seconds: done.took.as_secs_f64(),
     }
 }

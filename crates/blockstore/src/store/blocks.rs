@@ -97,7 +97,7 @@ impl Inner {
         };
         let known = self.unless_dying(hash, known);
         match known {
-            Some(place) if self.damaged.lock().contains(hash) => {
+            Some(place) if self.is_damaged(&place, block.cid(), origin) => {
                 let record = NewRecord { kind: Kind::Replacement, origin: place.origin, block };
                 append(&record, &|place| claim.publish(place))?;
                 self.damaged.lock().remove(hash);
@@ -119,6 +119,17 @@ impl Inner {
         self.marks.arrived(hash);
         self.alarm.wrote(block.data().len() as u64, self.recent.len());
         Ok(())
+    }
+
+    /// Whether a block that is put again must be written again. What is acknowledged once more has to be here
+    /// whole, so what a client brings is compared; what comes from peers was only asked for because it is not.
+    fn is_damaged(&self, place: &Location, cid: &Cid, origin: Origin) -> bool {
+        if self.damaged.lock().contains(cid.hash()) {
+            return true;
+        }
+        let is_acknowledged = matches!(origin, Origin::Pushed | Origin::Imported);
+        // A wrong place in the index is found, and mended, by who reads.
+        is_acknowledged && matches!(self.read_record(place, cid), Ok(Err(Verdict::Damaged(_))) | Err(_))
     }
 
     fn is_public(&self, place: &Location, hash: &Multihash) -> bool {
@@ -184,6 +195,14 @@ impl Blockstore for DiskStore {
 
     fn is_withdrawn(&self, cid: &Cid) -> bool {
         self.0.inner.withdrawn.hides(cid.hash())
+    }
+
+    fn knows_damage(&self) -> bool {
+        self.0.inner.knows_damage()
+    }
+
+    fn has_whole(&self, root: &Cid) -> Result<bool, StoreError> {
+        self.0.inner.has_whole(root)
     }
 
     fn discard(&self, root: &Cid) {

@@ -16,6 +16,7 @@ mod shorten;
 mod telling;
 mod usage;
 mod uses;
+mod whole;
 mod withdrawn;
 mod writer;
 
@@ -88,6 +89,8 @@ pub(crate) struct Inner {
     pub(crate) expiries: Mutex<BTreeMap<Namespace, Expiry>>,
     /// Blocks whose record was found damaged: the next put of one writes it again.
     damaged: Mutex<HashSet<Multihash>>,
+    /// Whether blocks may have been lost, by what was found at the start or by a scrub.
+    lossy: AtomicBool,
     /// What a collection keeps although nothing reaches it.
     holds: Arc<Holds>,
     /// Blocks that are being removed: not at these places any more, whatever the index says.

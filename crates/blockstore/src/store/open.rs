@@ -19,7 +19,11 @@ use cidery_core::StoreError;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, atomic::AtomicU64, mpsc::Receiver},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+        mpsc::Receiver,
+    },
 };
 
 pub(super) const PACKS: &str = "packs";
@@ -72,6 +76,7 @@ impl Inner {
             marks: Marks::new(!published),
             expiries: Default::default(),
             damaged: Default::default(),
+            lossy: AtomicBool::new(!notes.list().is_empty()),
             holds: Default::default(),
             dying: Default::default(),
             withdrawn: Default::default(),

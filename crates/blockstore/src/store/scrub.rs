@@ -14,11 +14,11 @@ use crate::{
     options::{Progress, Stage},
     pack::{FILE_HEADER, Found, Location, Pack, Scan, cid_of},
 };
-use cidery_core::{Bytes, Cid, Multihash, Origin, StoreError, codec};
+use cidery_core::{Block, Bytes, Cid, Multihash, Origin, StoreError, codec};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ops::Range,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,7 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// Blocks that were damaged and are good again.
     pub repaired: Vec<Cid>,
-    /// Blocks that are damaged still. Reading one is an error, and whoever puts it again repairs it.
+    /// Blocks that are damaged still, or lost, although an own image needs them. Reading one is an error, and whoever puts it again repairs it.
     pub damaged: Vec<Cid>,
     /// Damaged blocks that came from peers or other registries and were removed: who wants them finds
     /// them there again.
@@ -106,6 +106,7 @@ impl Scrub<'_> {
         }
         self.gaps(&gaps)?;
         self.remove_rotten()?;
+        self.lost()?;
         // Replacements are on the disk and in the index.
         self.inner.checkpoint()?;
         self.done.took = started.elapsed();
@@ -212,6 +213,33 @@ impl Scrub<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What nothing is left of: packs are lost whole, too.
+    fn lost(&mut self) -> Result<(), StoreError> {
+        let mut tried = HashSet::new();
+        loop {
+            let (mut lost, mut found) = (self.inner.lost()?, false);
+            if !lost.is_empty() {
+                self.inner.lossy.store(true, Relaxed);
+            }
+            for cid in lost.iter().filter(|cid| tried.insert(**cid)) {
+                let block = (self.refetch)(cid).and_then(|bytes| Block::new(*cid, bytes).ok());
+                if let Some(block) = block {
+                    // Who has an image of his own that needs it had pushed it.
+                    self.inner.put(&block, Origin::Pushed)?;
+                    self.inner.note(format!("block {cid} was lost, and is fetched again"));
+                    self.done.repaired.push(*cid);
+                    found = true;
+                }
+            }
+            // Below what came back there may be more.
+            if !found {
+                lost.iter().for_each(|cid| self.inner.note(format!("block {cid} is lost")));
+                self.done.damaged.append(&mut lost);
+                return Ok(());
+            }
+        }
     }
 
     fn remove_rotten(&mut self) -> Result<(), StoreError> {

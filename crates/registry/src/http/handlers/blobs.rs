@@ -33,6 +33,12 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         Source::Owned(..) => true,
         Source::Foreign(_) => verify.is_settled()?,
     };
+    if cx.method == Method::HEAD && matches!(opened.source, Source::Owned(_)) && !cx.registry.has_whole(&blob).await? {
+        return Err(ApiError::new(
+            Fault::BlobUnknown,
+            format!("the blob {digest} in {name} is damaged here: push it again, or see `cidery scrub`"),
+        ));
+    }
     if client_has(&cx.headers, &digest) {
         return Ok(reply::NotModified(digest).into_response());
     }

@@ -131,9 +131,22 @@ fn chunk(headers: &HeaderMap) -> Result<Offset, ApiError> {
     }
 }
 
-/// A blob to mount: from the repository that is named, or from wherever in the same namespace. Only
-/// what the caller could read: every namespace of this node, and nobody else's.
+/// A blob to mount: what [`find_linked`] finds, if it is whole: one that is damaged is to be uploaded.
 async fn find_mount(
+    cx: &Context,
+    namespace: &Namespace,
+    tree: &Tree,
+    digest: &Digest,
+) -> Result<Option<Blob>, ApiError> {
+    match find_linked(cx, namespace, tree, digest).await? {
+        Some(blob) if cx.registry.has_whole(&blob).await? => Ok(Some(blob)),
+        _ => Ok(None),
+    }
+}
+
+/// From the repository that is named, or from wherever in the same namespace. Only what the caller could
+/// read: every namespace of this node, and nobody else's.
+async fn find_linked(
     cx: &Context,
     namespace: &Namespace,
     tree: &Tree,
