@@ -148,6 +148,12 @@ impl Client {
         expect(closed, 201).map(drop)
     }
 
+    /// Pushes a blob with one request, as the specification allows and few clients do.
+    pub fn post(&mut self, repository: &str, digest: &str, bytes: &[u8]) -> io::Result<()> {
+        let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        expect(self.request("POST", &target, OCTETS, bytes)?, 201).map(drop)
+    }
+
     /// Gets a target whose body has this length.
     pub fn get(&mut self, target: &str, length: Option<u64>) -> io::Result<()> {
         let head = self.request("GET", target, &format!("Accept: {MANIFEST}\r\n"), &[])?;

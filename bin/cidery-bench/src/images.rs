@@ -6,9 +6,11 @@ use cidery_tests::{
     http as client,
     wire::{self, Client},
 };
-use std::thread;
+use std::{io, thread};
 
 const WORKERS: usize = 16;
+/// Where a store is to be filled, and nobody looks at how.
+const FILLERS: usize = 64;
 /// The config among them.
 pub const BLOBS_PER_IMAGE: usize = 100;
 
@@ -22,10 +24,17 @@ pub fn push(http: &mut Client, repository: &str, tag: &str, blobs: impl IntoIter
 
 /// Pushes the blobs of an image; its manifest, which is still to be pushed.
 pub fn push_blobs(http: &mut Client, repository: &str, blobs: impl IntoIterator<Item = Vec<u8>>) -> Result<String> {
+    push_blobs_by(blobs, |digest, bytes| http.push(repository, digest, bytes))
+}
+
+fn push_blobs_by(
+    blobs: impl IntoIterator<Item = Vec<u8>>,
+    mut push: impl FnMut(&str, &[u8]) -> io::Result<()>,
+) -> Result<String> {
     let mut described = Vec::new();
     for (n, bytes) in blobs.into_iter().enumerate() {
         let digest = client::digest(&bytes);
-        http.push(repository, &digest, &bytes)?;
+        push(&digest, &bytes)?;
         let media_type = if n == 0 { "image.config.v1+json" } else { "image.layer.v1.tar" };
         described.push(serde_json::json!({
             "mediaType": format!("application/vnd.oci.{media_type}"), "digest": digest, "size": bytes.len()
@@ -60,6 +69,21 @@ pub fn push_small(http: &mut Client, image: usize) -> Result<()> {
     push(http, &repository(image), &format!("v{image}"), (0..BLOBS_PER_IMAGE).map(|n| small_blob(image, n)))
 }
 
+/// Pushes so many small images as fast as it goes.
+pub fn fill(host: &str, images: usize) -> Result<()> {
+    each_by(FILLERS, host, 0..images, |http, image| {
+        let (repository, blobs) = (repository(image), (0..BLOBS_PER_IMAGE).map(|n| small_blob(image, n)));
+        let manifest = push_blobs_by(blobs, |digest, bytes| http.post(&repository, digest, bytes))?;
+        push_manifest(http, &repository, &format!("v{image}"), &manifest)
+    })
+}
+
+/// Puts so many tags on one image.
+pub fn tag_many(host: &str, repository: &str, tags: usize) -> Result<()> {
+    let manifest = push_blobs(&mut Client::connect(host)?, repository, [noise(repository, 0, 200)])?;
+    each_by(FILLERS, host, 0..tags, |http, n| push_manifest(http, repository, &format!("s{n:05}"), &manifest))
+}
+
 /// Deletes the small image of this number, and its blobs.
 pub fn delete_small(http: &mut Client, image: usize) -> Result<()> {
     let repository = repository(image);
@@ -85,11 +109,20 @@ pub fn each(
     numbers: impl Iterator<Item = usize> + Clone + Send + Sync,
     work: impl Fn(&mut Client, usize) -> Result<()> + Sync,
 ) -> Result<()> {
+    each_by(WORKERS, host, numbers, work)
+}
+
+fn each_by(
+    workers: usize,
+    host: &str,
+    numbers: impl Iterator<Item = usize> + Clone + Send + Sync,
+    work: impl Fn(&mut Client, usize) -> Result<()> + Sync,
+) -> Result<()> {
     thread::scope(|scope| -> Result<()> {
         let work = &work;
-        let handles: Vec<_> = (0..WORKERS)
+        let handles: Vec<_> = (0..workers)
             .map(|worker| {
-                let mut numbers = numbers.clone().skip(worker).step_by(WORKERS);
+                let mut numbers = numbers.clone().skip(worker).step_by(workers);
                 scope.spawn(move || -> Result<()> {
                     let mut http = Client::connect(host)?;
                     numbers.try_for_each(|number| work(&mut http, number))

@@ -34,12 +34,6 @@ fn tag(n: usize) -> String {
     format!("t{n:05}")
 }
 
-/// Puts so many tags on one image, several at once.
-fn tag_many(host: &str, repository: &str, tags: usize) -> Result<()> {
-    let manifest = images::push_blobs(&mut Client::connect(host)?, repository, [noise(repository, 0, 200)])?;
-    images::each(host, 0..tags, |http, n| images::push_manifest(http, repository, &format!("s{n:05}"), &manifest))
-}
-
 /// What one collection took and left.
 struct Collection {
     seconds: f64,
@@ -75,12 +69,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let empty = Node::start(&["--history", "1"]);
     let mut full = Node::start(&["--history", "1"]);
     let images = options.many / images::BLOBS_PER_IMAGE;
-    let start = Instant::now();
-    images::each(&full.http, 0..images, images::push_small)?;
-    let pushed = options.many as f64 / start.elapsed().as_secs_f64();
-    report.add(&format!("push of {} small blobs", options.many), "cidery", "blobs/s", vec![pushed], None);
-    tag_many(&full.http, TAGS, options.tags)?;
-    tag_many(&full.http, BRINK, (256 << 10) / LINK - options.runs * COMMITS - 1)?;
+    images::fill(&full.http, images)?;
+    images::tag_many(&full.http, TAGS, options.tags)?;
+    images::tag_many(&full.http, BRINK, (256 << 10) / LINK - options.runs * COMMITS - 1)?;
 
     let places = [
         ("an empty store", &empty, "bench/commit"),
