@@ -93,8 +93,9 @@ safe. Interrupting the command leaves the node at it.")]
 Example:
   cidery purge sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
-It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk, pinned or not, and \
-pulls of it that are under way are cut off. Images that need it can't be pulled whole any more. What others have fetched stays with them.")]
+It leaves every repository of every namespace, and what earlier roots show; its bytes leave the disk, pinned or not, \
+and pulls of it that are under way are cut off. Images that need it can't be pulled whole any more. What others have \
+fetched stays with them.")]
     Purge(Purge),
     /// Copy everything while the node runs; again, only what came since
     #[command(after_help = "\

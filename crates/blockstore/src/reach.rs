@@ -39,7 +39,8 @@ pub(crate) enum View {
     Current,
     /// An earlier one: what was forgotten since does not count below it.
     Earlier,
-    /// Somebody reads it or has pinned it: all of it stays, but for what was purged since, and nothing of it is shown for that.
+    /// Somebody reads it or has pinned it: all of it stays, but for what was purged since, and nothing of it is
+    /// shown for that.
     Kept,
 }
 

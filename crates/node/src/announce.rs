@@ -113,11 +113,11 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let (_, bitswap) = cidery_bitswap::new(cidery_bitswap::Config::default(), store.clone(), store);
         let (commands, mut worker) = mpsc::channel(1);
-        let (changes, mut told) = mpsc::unbounded_channel();
+        let (changes, mut told) = mpsc::channel(16);
         tokio::spawn(async move {
             while let Some(command) = worker.recv().await {
                 let Command::Provide(change, reply) = command else { panic!("another command") };
-                changes.send((change.added.len(), change.gone.len())).unwrap();
+                changes.send((change.added.len(), change.gone.len())).await.unwrap();
                 reply.send(()).unwrap();
             }
         });

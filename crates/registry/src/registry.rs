@@ -165,11 +165,9 @@ impl Inner {
     /// Makes links of blobs that lost their last manifest, and ends links that no manifest named within `age`.
     pub async fn tidy(&self, all: bool, age: Duration) {
         for tree in self.trees.values() {
-            let tidied = async {
-                tree.unname_blobs(all).await?;
-                tree.expire_blobs(age).await
-            };
-            if let Err(error) = tidied.await {
+            let unnamed = tree.unname_blobs(all).await;
+            let expired = tree.expire_blobs(age).await;
+            if let Err(error) = unnamed.and(expired) {
                 tracing::warn!(namespace = %tree.namespace(), %error, "unused blobs could not be taken out");
             }
         }

@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// Whether a block that is put again must be written again. What is acknowledged once more has to be here
-    /// whole, so what a client brings is compared; what comes from peers was only asked for because it is not.
+    /// whole, so the checksum of what a client brings again is checked; what comes from peers was only asked for because it is not.
     fn is_damaged(&self, place: &Location, cid: &Cid, origin: Origin) -> bool {
         if self.damaged.lock().contains(cid.hash()) {
             return true;

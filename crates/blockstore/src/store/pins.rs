@@ -1,11 +1,8 @@
 //! What is kept by hand.
 
 use super::{Inner, gc::Marking};
-use crate::{
-    journal::Event,
-    reach::{Fingerprints, Keys, View},
-};
-use cidery_core::{Cid, Multihash, Pin, PinError, Pinned, StoreError, dag};
+use crate::journal::Event;
+use cidery_core::{Cid, Multihash, Pin, PinError, Pinned, StoreError};
 use std::collections::HashSet;
 
 impl Inner {
@@ -37,30 +34,15 @@ impl Inner {
         Ok(true)
     }
 
-    /// Whether all that a pin keeps is here. Leaves are not read for that.
+    /// Whether all that a pin keeps is here, and nothing of it withdrawn. Leaves are not read for that.
     fn check_pin(&self, pin: &Pin) -> Result<(), PinError> {
-        let (keys, mut seen) = (Keys::default(), Fingerprints::default());
-        let mut open = pin.roots.clone();
-        while let Some(cid) = open.pop() {
-            if keys.has_entered(&seen, &cid) {
-                continue;
-            }
-            keys.enter(&mut seen, &cid, View::Current);
-            self.check_pinned(&cid)?;
-            if cid.codec() == cidery_core::codec::DAG_PB {
-                let bytes = self.get(&cid)?.ok_or(PinError::Missing(cid))?;
-                // What has no readable links keeps nothing else.
-                open.extend(dag::links(&cid, &bytes).unwrap_or_default());
-            }
-        }
-        pin.blocks.iter().try_for_each(|cid| self.check_pinned(cid))
-    }
-
-    fn check_pinned(&self, cid: &Cid) -> Result<(), PinError> {
-        if self.withdrawn.is_forgotten(cid) {
-            return Err(PinError::Withdrawn(*cid));
-        }
-        if self.size(cid)?.is_none() { Err(PinError::Missing(*cid)) } else { Ok(()) }
+        let check = |cid: &Cid, is_here: bool| match is_here {
+            _ if self.withdrawn.is_forgotten(cid) => Err(PinError::Withdrawn(*cid)),
+            false => Err(PinError::Missing(*cid)),
+            true => Ok(()),
+        };
+        self.walk_below(pin.roots.clone(), check)?;
+        pin.blocks.iter().try_for_each(|cid| check(cid, self.size(cid)?.is_some()))
     }
 
     /// As [`cidery_core::RootStore::purge`].

@@ -235,7 +235,10 @@ impl Scrub<'_> {
             }
             // Below what came back there may be more.
             if !found {
-                lost.iter().for_each(|cid| self.inner.note(format!("block {cid} is lost")));
+                if let Some(cid) = lost.first() {
+                    let more = lost.len() - 1;
+                    self.inner.note(format!("block {cid} is lost, and so are {more} others that own images need"));
+                }
                 self.done.damaged.append(&mut lost);
                 return Ok(());
             }

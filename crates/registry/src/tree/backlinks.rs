@@ -54,6 +54,9 @@ impl Backlinks {
     /// Makes it that of `root`. After an error it is that of no root.
     pub(super) async fn follow(&mut self, reader: &Reader, root: Option<Cid>) -> Result<(), TreeError> {
         self.used = Some(Instant::now());
+        if root.is_some() && self.root == root {
+            return Ok(());
+        }
         let mut done = self.advance(reader, root).await;
         if done.is_err() && self.root.is_some() {
             // Of the root before, something may be collected already.

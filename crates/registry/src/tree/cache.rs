@@ -1,6 +1,6 @@
 //! What was read from trees, by CID: immutable, so never stale, and bounded by bytes.
 
-use super::{Blob, Descriptor, Manifest, tagged::Standing};
+use super::{Blob, Descriptor, Manifest, tagged::Targets};
 use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, Tag};
 use parking_lot::Mutex;
 use std::{
@@ -35,7 +35,7 @@ pub(super) enum Key {
     /// A file's size.
     Size(Cid),
     /// A tag's directory.
-    Standing(Cid),
+    Targets(Cid),
 }
 
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub(super) enum Value {
     Blob(Blob),
     Referrers(Arc<[Descriptor]>),
     Size(u64),
-    Standing(Standing),
+    Targets(Targets),
 }
 
 /// Two generations: what was used since the last turn, and what was used before it. A turn drops
@@ -152,7 +152,7 @@ impl Shard {
 impl Key {
     fn weight(&self) -> usize {
         match self {
-            Self::Node(_) | Self::Tags(_) | Self::Size(_) | Self::Standing(_) => 0,
+            Self::Node(_) | Self::Tags(_) | Self::Size(_) | Self::Targets(_) => 0,
             Self::Manifest(_, name, reference) => {
                 name.as_str().len()
                     + match reference {
@@ -177,7 +177,7 @@ impl Value {
             Self::Blob(blob) => blob.digest.as_str().len(),
             Self::Referrers(list) => list.iter().map(Descriptor::weight).sum(),
             Self::Size(_) => 0,
-            Self::Standing(standing) => standing.current.iter().chain(&*standing.ever).map(digest_weight).sum(),
+            Self::Targets(targets) => targets.current.iter().chain(&*targets.ever).map(digest_weight).sum(),
         }
     }
 }

@@ -107,7 +107,7 @@ impl Work {
         for tag in tagged.tags() {
             let path = layout::tag(repository, tag);
             let Some(directory) = self.find(&path).await? else { continue };
-            let is_current = self.reader.standing(&directory).await?.current.as_ref() == Some(digest);
+            let is_current = self.reader.targets(&directory).await?.current.as_ref() == Some(digest);
             self.pending.remove(if is_current { path } else { layout::tag_index(repository, tag, digest) });
         }
         Ok(())

@@ -213,7 +213,9 @@ impl Tree {
     }
 
     async fn delete(&self, repository: &RepositoryName, what: Target) -> Result<bool, TreeError> {
-        self.shared.prepare_backlinks().await?;
+        if !matches!(what, Target::Tag(_)) {
+            self.shared.prepare_backlinks().await?;
+        }
         Ok(self.send(Edit::Delete { repository: repository.clone(), what }).await?.existed)
     }
 

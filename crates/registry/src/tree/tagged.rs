@@ -22,9 +22,9 @@ pub(super) struct Tagged {
     tags: BTreeSet<Tag>,
 }
 
-/// What one tag stands for, and what it stood for.
+/// What one tag stands for, and what it ever stood for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct Targets {
     pub current: Option<Digest>,
     pub ever: Arc<[Digest]>,
 }
@@ -62,8 +62,8 @@ impl Tagged {
             let Ok(tag) = Tag::try_from(difference.name) else { continue };
             let concerned = match difference.after {
                 Some(cid) => {
-                    let standing = reader.standing(&cid).await?;
-                    standing.current.as_ref() == Some(digest) || standing.ever.contains(digest)
+                    let targets = reader.targets(&cid).await?;
+                    targets.current.as_ref() == Some(digest) || targets.ever.contains(digest)
                 }
                 None => false,
             };
@@ -83,10 +83,10 @@ impl Tagged {
 
 impl Reader {
     /// Reads a tag's directory.
-    pub async fn standing(&self, directory: &Cid) -> Result<Standing, TreeError> {
-        let key = Key::Standing(*directory);
-        if let Some(Value::Standing(standing)) = self.cache.get(&key) {
-            return Ok(standing);
+    pub async fn targets(&self, directory: &Cid) -> Result<Targets, TreeError> {
+        let key = Key::Targets(*directory);
+        if let Some(Value::Targets(targets)) = self.cache.get(&key) {
+            return Ok(targets);
         }
         let path = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
         let current = match self.link(directory, &path(&["current", LINK])).await {
@@ -102,8 +102,8 @@ impl Reader {
                 }
             }
         }
-        let standing = Standing { current, ever: ever.into() };
-        self.cache.insert(key, Value::Standing(standing.clone()));
-        Ok(standing)
+        let targets = Targets { current, ever: ever.into() };
+        self.cache.insert(key, Value::Targets(targets.clone()));
+        Ok(targets)
     }
 }

@@ -26,20 +26,24 @@ pub(super) struct Unnamed {
 impl Tree {
     /// Takes blobs that no manifest names out of the tree, in repositories that lost a manifest since the last
     /// time, or in `all`. They stay readable, as links of now.
+    ///
+    /// # Errors
+    /// The first one; the repositories that failed are tried again the next time.
     pub async fn unname_blobs(&self, all: bool) -> Result<(), TreeError> {
         self.shared.drop_backlinks();
         let mut untidy = std::mem::take(&mut *self.shared.untidy.lock());
         if all {
             untidy.extend(self.snapshot().all_repositories().await?);
         }
-        while let Some(repository) = untidy.pop_first() {
+        let mut done = Ok(());
+        for repository in untidy {
+            // One that can't be read does not keep the others waiting.
             if let Err(error) = self.unname(&repository).await {
-                untidy.insert(repository);
-                self.shared.untidy.lock().append(&mut untidy);
-                return Err(error);
+                self.shared.untidy.lock().insert(repository);
+                done = done.and(Err(error));
             }
         }
-        Ok(())
+        done
     }
 
     async fn unname(&self, repository: &RepositoryName) -> Result<(), TreeError> {

@@ -82,7 +82,7 @@ async fn a_root_that_is_gone_costs_no_more_than_a_new_start() {
     assert!(!backlinks.has(&digest_of(b"three")));
 }
 
-async fn reachable(store: &MemoryStore, root: Cid) -> Vec<Cid> {
+pub(super) async fn reachable(store: &MemoryStore, root: Cid) -> Vec<Cid> {
     let (fetcher, mut found, mut open) = (fetcher(store), Vec::new(), vec![root]);
     while let Some(cid) = open.pop() {
         found.push(cid);

@@ -1,6 +1,7 @@
-use super::*;
+use super::{backlinks::reachable, *};
 use crate::tree::{
     commit::{Edit, Target},
+    pending::from_root,
     tidy::Unnamed,
 };
 use cidery_core::RootStore;
@@ -251,4 +252,32 @@ async fn a_link_is_what_the_last_of_its_group_made_of_it() {
     assert_eq!((known(&tree).await, links()), (true, 2));
     drop(tree);
     assert!(known(&open(&store).await).await, "after a restart too");
+}
+
+/// A repository with a manifest that can't be read may hold on to blobs; the others are tidied.
+#[tokio::test]
+async fn one_damaged_repository_keeps_no_other_untidy() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let old = push(&tree, &store, "second", "old", &[b"{}", b"gone"]).await;
+    push(&tree, &store, "second", "new", &[b"{}"]).await;
+    push(&tree, &store, "first", "bad", &[b"{}", b"doubtful"]).await;
+    tree.delete_manifest(&repository("second"), &old).await.unwrap();
+    let root = tree.snapshot().root().unwrap();
+    let (lost, damaged) = (cidery_core::Block::raw(bytes(&image(&[b"{}", b"doubtful"]))), MemoryStore::new());
+    for cid in reachable(&store, root).await.into_iter().filter(|cid| cid != lost.cid()) {
+        let block = cidery_core::Block::of(cid.codec(), store.get(&cid).unwrap().unwrap());
+        damaged.put(&block, Origin::Pushed).unwrap();
+    }
+    damaged.commit(&Namespace::local(), None, root, &[]).unwrap();
+    let tree = open(&damaged).await;
+    assert!(tree.unname_blobs(true).await.is_err());
+    let snapshot = tree.snapshot();
+    let (fetcher, root) = (fetcher(&damaged), snapshot.root().unwrap());
+    let in_tree = async |name: &str, bytes: &[u8]| {
+        let path = from_root(crate::tree::layout::layer(&repository(name), &digest_of(bytes)));
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        cidery_unixfs::resolve(&*fetcher, &root, &path).await.unwrap().is_some()
+    };
+    assert!(!in_tree("second", b"gone").await && in_tree("first", b"doubtful").await);
 }
