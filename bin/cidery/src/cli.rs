@@ -163,6 +163,27 @@ pub struct Serve {
     /// When a blob that no manifest ever named is given up [default: 24h]
     #[arg(long, env = "CIDERY_BLOB_EXPIRY", value_name = "DURATION")]
     pub blob_expiry: Option<Time>,
+    /// Refuse manifests that refer to what their repository does not hold, e.g. --require-references
+    #[arg(long, env = "CIDERY_REQUIRE_REFERENCES", value_name = "BOOL", value_parser = truth())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub require_references: Option<bool>,
+    /// With --require-references, the platforms whose images an index must have, e.g. linux/amd64; may be repeated
+    /// [default: all]
+    #[arg(long, env = "CIDERY_REQUIRE_PLATFORMS", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub require_platforms: Vec<String>,
+    /// Take deletes over HTTP: --deletes=false refuses them with 405 [default: true]
+    #[arg(long, env = "CIDERY_DELETES", value_name = "BOOL", value_parser = truth())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub deletes: Option<bool>,
+    /// Take neither pushes nor deletes over HTTP; commands go on working
+    #[arg(long, env = "CIDERY_READ_ONLY", value_name = "BOOL", value_parser = truth())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub read_only: Option<bool>,
+}
+
+/// true or false, as a flag, in the environment and in the file.
+fn truth() -> impl clap::builder::TypedValueParser<Value = bool> {
+    clap::builder::BoolishValueParser::new()
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -340,6 +361,8 @@ mod tests {
             "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
              --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
             "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
+            "cidery serve --require-references --require-platforms linux/amd64,linux/arm64 --deletes=false --read-only",
+            "cidery serve --require-references=false",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",

@@ -154,6 +154,10 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
+        require_references: settings.require_references,
+        require_platforms: settings.require_platforms.clone(),
+        deletes: settings.deletes,
+        read_only: settings.read_only,
         ..Default::default()
     }
 }

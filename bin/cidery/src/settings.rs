@@ -5,6 +5,7 @@ use crate::{
     units::{Size, Time},
 };
 use anyhow::{Context, Result, bail};
+use cidery_registry::tree::Platform;
 use serde::Deserialize;
 use std::{
     env,
@@ -32,6 +33,10 @@ struct File {
     history: Option<NonZeroUsize>,
     upload_expiry: Option<Time>,
     blob_expiry: Option<Time>,
+    require_references: Option<bool>,
+    require_platforms: Vec<String>,
+    deletes: Option<bool>,
+    read_only: Option<bool>,
 }
 
 /// What every command needs, and the file for what only some do.
@@ -71,6 +76,10 @@ pub struct ServeSettings {
     pub history: usize,
     pub upload_expiry: Duration,
     pub blob_expiry: Duration,
+    pub require_references: bool,
+    pub require_platforms: Vec<Platform>,
+    pub deletes: bool,
+    pub read_only: bool,
 }
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
@@ -120,6 +129,10 @@ impl Settings {
             history: flags.history.or(self.file.history).map_or(DEFAULT_HISTORY, NonZeroUsize::get),
             upload_expiry: flags.upload_expiry.or(self.file.upload_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
             blob_expiry: flags.blob_expiry.or(self.file.blob_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
+            require_references: flags.require_references.or(self.file.require_references).unwrap_or(false),
+            require_platforms: platforms(first(flags.require_platforms, self.file.require_platforms))?,
+            deletes: flags.deletes.or(self.file.deletes).unwrap_or(true),
+            read_only: flags.read_only.or(self.file.read_only).unwrap_or(false),
         })
     }
 }
@@ -143,6 +156,11 @@ fn bootstrap(values: Vec<String>) -> Result<Bootstrap> {
             Ok(Bootstrap::Addresses(values))
         }
     }
+}
+
+fn platforms(values: Vec<String>) -> Result<Vec<Platform>> {
+    let read = |value: &String| value.trim().parse().with_context(|| format!("--require-platforms {value}"));
+    values.iter().map(read).collect()
 }
 
 fn read(path: &Path) -> Result<File> {
@@ -224,6 +242,21 @@ mod tests {
         let serve = settings(file).serve(flags).expect("valid");
         assert_eq!((serve.http.port(), serve.mdns, serve.peers.len()), (2, true, 1));
         assert!(serve.peers[0].contains("2.2.2.2"));
+    }
+
+    #[test]
+    fn what_is_taken_over_http() {
+        let serve = settings("").serve(cli::Serve::default()).expect("valid");
+        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (false, true, false));
+        let file = "require-references = true\nrequire-platforms = [\"linux/amd64\", \"linux/arm/v7\"]\ndeletes = false\n\
+                    read-only = true";
+        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
+        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (true, false, true));
+        assert_eq!(serve.require_platforms[1].variant.as_deref(), Some("v7"));
+        let flags = cli::Serve { require_references: Some(false), deletes: Some(true), ..Default::default() };
+        let serve = settings(file).serve(flags).expect("valid");
+        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (false, true, true));
+        assert!(settings("require-platforms = [\"linux\"]").serve(cli::Serve::default()).is_err());
     }
 
     #[test]

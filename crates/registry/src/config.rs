@@ -1,5 +1,6 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
+use crate::tree::{Missing, Platform};
 use cidery_core::Namespace;
 use std::time::Duration;
 
@@ -11,9 +12,15 @@ pub struct Config {
     /// `Host` header values that are accepted besides `localhost` and IP literals; without a port,
     /// any port matches.
     pub allowed_hosts: Vec<String>,
-    /// Whether manifests are taken whose blobs or child manifests are not all in their repository.
-    /// They cannot be pulled whole from here; mirrors of single platforms push such indexes.
-    pub sparse_manifests: bool,
+    /// Whether manifests are refused whose blobs or child manifests are not all in their repository. Otherwise they
+    /// may come later, or never: mirrors of single platforms push such indexes.
+    pub require_references: bool,
+    /// With [`Config::require_references`], the platforms whose images an index must have; all if there are none.
+    pub require_platforms: Vec<Platform>,
+    /// Whether tags, manifests and blobs can be deleted over HTTP.
+    pub deletes: bool,
+    /// Whether nothing can be pushed or deleted over HTTP.
+    pub read_only: bool,
     /// The largest manifest that is taken or passed on, in bytes (distribution-spec: at least 4 MiB).
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
@@ -29,7 +36,8 @@ pub struct Config {
     pub header_timeout: Duration,
     /// How long a body may make no progress, in either direction.
     pub stall_timeout: Duration,
-    /// The most names in one answer of the catalog or a tag list; larger `n` are cut to it.
+    /// The most names in one answer of the catalog or a tag list. A tag list's larger `n` is cut to it, the
+    /// catalog's is refused.
     pub page_limit: usize,
     /// How long a session for a foreign root is kept after its last use.
     pub session_idle: Duration,
@@ -52,7 +60,10 @@ impl Default for Config {
         Self {
             namespaces: Vec::new(),
             allowed_hosts: Vec::new(),
-            sparse_manifests: false,
+            require_references: false,
+            require_platforms: Vec::new(),
+            deletes: true,
+            read_only: false,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),
             blob_expiry: Duration::from_secs(24 * 3600),
@@ -68,6 +79,17 @@ impl Default for Config {
             sibling_streams: 2,
             sibling_linger: Duration::from_secs(30),
             node_cache: 16 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// What becomes of manifests that refer to what is not there.
+    pub(crate) fn missing(&self) -> Missing {
+        match (self.require_references, self.require_platforms.as_slice()) {
+            (false, _) => Missing::Accept,
+            (true, []) => Missing::Refuse,
+            (true, platforms) => Missing::RefuseFor(platforms.to_vec()),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What can go wrong with the registry outside a request.
 
-use crate::{foreign::BadBlob, tree::TreeError};
+use crate::{
+    foreign::BadBlob,
+    tree::{TreeError, list},
+};
 use cidery_core::{Digest, NameError, Namespace, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
 use thiserror::Error;
@@ -53,6 +56,14 @@ pub enum Error {
         name: String,
         /// The tag or digest.
         reference: String,
+    },
+    /// An image whose manifests refer to what its repository does not hold.
+    #[error("{name} is incomplete: its manifests refer to what the repository does not hold: {}", list(.digests))]
+    Incomplete {
+        /// The repository's name.
+        name: String,
+        /// All that is missing.
+        digests: Vec<Digest>,
     },
     /// A manifest refers to a blob that its repository does not link.
     #[error("{name} does not hold blob {digest}, which its manifest refers to")]

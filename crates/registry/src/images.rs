@@ -7,7 +7,7 @@ use crate::{
     tree::{Snapshot, Tree, TreeError},
 };
 use cidery_core::{Digest, Namespace, Reference, RepositoryName, ResolveError, Tag};
-use std::time::SystemTime;
+use std::{collections::HashSet, time::SystemTime};
 
 /// Names that are read at once.
 const PAGE: usize = 1000;
@@ -28,6 +28,8 @@ pub struct Image {
     pub pushed: SystemTime,
     /// The namespace it is in.
     pub namespace: Namespace,
+    /// What its manifests refer to and its repository does not hold: it cannot be pulled whole.
+    pub missing: Vec<Digest>,
 }
 
 impl Registry {
@@ -102,6 +104,8 @@ impl Registry {
         tags: &mut Vec<(RepositoryName, Tag)>,
     ) -> Result<(), Error> {
         let mut after: Option<Tag> = None;
+        // Images of one repository share most of their blobs.
+        let mut held = HashSet::new();
         loop {
             let page = snapshot.tags(repository, after.as_ref().map(Tag::as_str), PAGE).await?.unwrap_or_default();
             let Some(last) = page.last().cloned() else { return Ok(()) };
@@ -113,7 +117,16 @@ impl Registry {
                 let own: u64 = image.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
                 let bytes = image.blobs.iter().fold(own, |sum, (_, size)| sum.saturating_add(*size));
                 let pushed = SystemTime::UNIX_EPOCH;
-                images.push(Image { name, digest, bytes, pushed, namespace: namespace.clone() });
+                let mut missing = image.missing;
+                for (blob, _) in image.blobs {
+                    // One that is damaged is not missing: a scrub names it.
+                    if !held.contains(&blob) && matches!(snapshot.blob(repository, &blob).await, Ok(None)) {
+                        missing.push(blob);
+                    } else {
+                        held.insert(blob);
+                    }
+                }
+                images.push(Image { name, digest, bytes, pushed, namespace: namespace.clone(), missing });
                 tags.push((repository.clone(), tag));
             }
             after = Some(last);
@@ -129,7 +142,7 @@ pub(crate) fn name_of(namespace: &Namespace, repository: &RepositoryName, tag: &
     }
 }
 
-/// An image's manifests, or what there is of them: it may be a sparse index, or too large to be followed.
+/// An image's manifests, or only its own if it is too large to be followed.
 /// `None` if it was deleted meanwhile.
 pub(crate) async fn manifests(
     snapshot: &Snapshot,
@@ -137,10 +150,12 @@ pub(crate) async fn manifests(
     reference: &Reference,
     name: &str,
 ) -> Result<Option<pull::Manifests>, Error> {
-    match pull::manifests(snapshot, repository, reference, name).await {
-        Err(Error::NoManifest { .. } | Error::Tree(TreeError::Malformed { .. } | TreeError::TooLarge { .. })) => {
+    match pull::walk(snapshot, repository, reference, name).await {
+        Err(Error::NoManifest { .. }) => Ok(None),
+        Err(Error::Tree(TreeError::Malformed { .. } | TreeError::TooLarge { .. })) => {
             let manifest = snapshot.manifest(repository, reference).await?;
-            Ok(manifest.map(|manifest| pull::Manifests { all: vec![manifest], blobs: Vec::new() }))
+            let alone = |manifest| pull::Manifests { all: vec![manifest], blobs: Vec::new(), missing: Vec::new() };
+            Ok(manifest.map(alone))
         }
         image => image.map(Some),
     }

@@ -12,7 +12,8 @@
 //!
 //! What is written lands in a namespace of this node ([`Registry::tree`]); every other name is
 //! read-through. The crate knows no peers: foreign content comes through the ports
-//! [`cidery_core::Network`] and [`cidery_core::Session`], and a request in an owned namespace uses neither.
+//! [`cidery_core::Network`] and [`cidery_core::Session`]. A request in an owned namespace uses neither, but for
+//! content that a manifest there names and nobody pushed.
 //!
 //! Tasks: one for housekeeping (expired uploads, idle sessions), one writer per owned namespace, one
 //! per connection, one per upload request, one per blob response, and one per image that is fetched
@@ -26,6 +27,7 @@ mod foreign;
 mod hash;
 mod http;
 mod images;
+mod lacking;
 mod names;
 mod pin;
 mod pull;

@@ -71,6 +71,8 @@ impl<P: FnMut(Progress)> Counter<P> {
 pub(crate) struct Manifests {
     pub all: Vec<Arc<Manifest>>,
     pub blobs: Vec<(Digest, u64)>,
+    /// Manifests that an index refers to and the repository does not hold.
+    pub missing: Vec<Digest>,
 }
 
 impl Registry {
@@ -147,6 +149,13 @@ impl Inner {
     ) -> Result<Fetched, Error> {
         let (name, repository, snapshot) = (image.name, &image.opened.named.repository, &image.snapshot);
         let manifests = manifests(snapshot, repository, image.reference, name).await?;
+        if matches!(image.opened.source, Source::Owned(..)) {
+            // All at once, where it costs nothing.
+            let digests = missing_blobs(snapshot, repository, &manifests.blobs).await?;
+            if !digests.is_empty() {
+                return Err(Error::Incomplete { name: name.to_owned(), digests });
+            }
+        }
         let own: u64 = manifests.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
         let claimed: u64 = manifests.blobs.iter().fold(0, |sum, (_, size)| sum.saturating_add(*size));
         let counter = Counter::new(
@@ -204,14 +213,28 @@ impl Inner {
     }
 }
 
-/// The manifest that `reference` stands for, and all below it.
-pub(crate) async fn manifests(
+/// The manifest that `reference` stands for, and all below it; all of them must be there.
+async fn manifests(
     snapshot: &Snapshot,
     repository: &RepositoryName,
     reference: &Reference,
     name: &str,
 ) -> Result<Manifests, Error> {
-    let mut found = Manifests { all: Vec::new(), blobs: Vec::new() };
+    let found = walk(snapshot, repository, reference, name).await?;
+    if found.missing.is_empty() {
+        return Ok(found);
+    }
+    Err(Error::Incomplete { name: name.to_owned(), digests: found.missing })
+}
+
+/// The manifest that `reference` stands for, and what is there of those below it.
+pub(crate) async fn walk(
+    snapshot: &Snapshot,
+    repository: &RepositoryName,
+    reference: &Reference,
+    name: &str,
+) -> Result<Manifests, Error> {
+    let mut found = Manifests { all: Vec::new(), blobs: Vec::new(), missing: Vec::new() };
     let (mut seen, mut open, mut size) = (HashSet::new(), vec![reference.clone()], 0);
     while let Some(reference) = open.pop() {
         if found.all.len() == MANIFESTS {
@@ -219,7 +242,16 @@ pub(crate) async fn manifests(
             return Err(TreeError::Malformed { path: repository.to_string(), detail }.into());
         }
         let manifest = snapshot.manifest(repository, &reference).await?;
-        let manifest = manifest.ok_or_else(|| no_manifest(name, &reference))?;
+        let manifest = match (manifest, &reference) {
+            (Some(manifest), _) => manifest,
+            (None, Reference::Digest(digest)) if !found.all.is_empty() => {
+                if seen.insert(digest.clone()) {
+                    found.missing.push(digest.clone());
+                }
+                continue;
+            }
+            (None, _) => return Err(no_manifest(name, &reference)),
+        };
         if !seen.insert(manifest.digest.clone()) {
             continue;
         }
@@ -239,6 +271,21 @@ pub(crate) async fn manifests(
         found.all.push(manifest);
     }
     Ok(found)
+}
+
+/// Those of an image's blobs that the repository does not hold.
+async fn missing_blobs(
+    snapshot: &Snapshot,
+    repository: &RepositoryName,
+    blobs: &[(Digest, u64)],
+) -> Result<Vec<Digest>, TreeError> {
+    let mut missing = Vec::new();
+    for (digest, _) in blobs {
+        if snapshot.blob(repository, digest).await?.is_none() {
+            missing.push(digest.clone());
+        }
+    }
+    Ok(missing)
 }
 
 fn no_manifest(name: &str, reference: &Reference) -> Error {

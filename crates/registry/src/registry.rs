@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     error::{Error, OpenError},
     foreign::{ForeignRoot, Roots, Verdicts},
-    http,
+    http, lacking,
     names::{self, Named, Space},
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 /// How often expired and idle uploads, and idle sessions, are looked for, at least.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub foreign: Roots,
     pub verdicts: Arc<Verdicts>,
     pub uploads: Arc<Uploads>,
+    /// Searches for what own manifests name and nobody pushed.
+    pub lacking: Semaphore,
 }
 
 /// A repository, found by its full name.
@@ -114,7 +116,9 @@ impl Registry {
         let verdicts = Arc::new(Verdicts::new(blocks.clone()));
         let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
-        let inner = Arc::new(Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads });
+        let lacking = Semaphore::new(lacking::AT_ONCE);
+        let inner =
+            Arc::new(Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads, lacking });
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));

@@ -144,6 +144,7 @@ async fn images(extract::State(state): extract::State<State>) -> Answer<Vec<Imag
         bytes: image.bytes,
         pushed: humantime::format_rfc3339_seconds(image.pushed).to_string(),
         namespace: image.namespace.to_string(),
+        missing: image.missing.iter().map(ToString::to_string).collect(),
     });
     Ok(Json(images.collect()))
 }

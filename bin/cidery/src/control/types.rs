@@ -63,6 +63,8 @@ pub struct Image {
     /// RFC 3339, UTC.
     pub pushed: String,
     pub namespace: String,
+    /// Digests that its manifests refer to and its repository does not hold: it can't be pulled whole.
+    pub missing: Vec<String>,
 }
 
 /// Asks for an image to be fetched.

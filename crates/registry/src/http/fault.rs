@@ -9,12 +9,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use cidery_core::{FetchError, NameError, ResolveError, StoreError};
+use cidery_core::{Digest, FetchError, NameError, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
 use std::{borrow::Cow, error::Error as StdError, fmt};
 
 /// Seconds after which who was told to wait may come back.
 const RETRY_AFTER: &str = "2";
+
+/// Errors of one kind in one answer: a manifest can name thousands of digests.
+const MOST_ERRORS: usize = 256;
 
 /// What went wrong, as a client can tell cases apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub enum Fault {
     Denied,
     DigestInvalid,
     HeadersTooLarge,
+    InUse,
     Internal,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -62,6 +66,7 @@ impl Fault {
             Self::HeadersTooLarge => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "SIZE_INVALID", "the request's headers are too large")
             }
+            Self::InUse => (S::METHOD_NOT_ALLOWED, "UNSUPPORTED", "it is in use, and cannot be deleted"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "UNKNOWN", "something went wrong in the registry"),
             Self::ManifestBlobUnknown => {
                 (S::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", "manifest references a blob unknown to registry")
@@ -105,6 +110,8 @@ pub struct ApiError {
     message: Option<Cow<'static, str>>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Several of a kind: the message and the detail of each.
+    each: Vec<(String, serde_json::Value)>,
 }
 
 /// What every handler gives.
@@ -144,7 +151,12 @@ impl ApiError {
                 (None, None) => default.to_owned(),
             }
         };
-        let body = serde_json::json!({ "errors": [{ "code": code, "message": message, "detail": null }] });
+        let mut each = self.each;
+        if each.is_empty() {
+            each.push((message, serde_json::Value::Null));
+        }
+        let entry = |(message, detail)| serde_json::json!({ "code": code, "message": message, "detail": detail });
+        let body = serde_json::json!({ "errors": each.into_iter().map(entry).collect::<Vec<_>>() });
         let mut response = (status, Body::from(body.to_string())).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -180,7 +192,7 @@ impl fmt::Display for Chain<'_> {
 
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
-        Self { fault, message: None, headers: Vec::new(), source: None }
+        Self { fault, message: None, headers: Vec::new(), source: None, each: Vec::new() }
     }
 }
 
@@ -224,11 +236,26 @@ impl From<UnixfsError> for ApiError {
     }
 }
 
+/// An entry for each digest that a manifest lacks: a client pushes these and tries again.
+fn missing(digests: &[Digest]) -> Vec<(String, serde_json::Value)> {
+    let one = |digest: &Digest| (format!("the repository does not hold {digest}"), digest.as_str().into());
+    let mut each: Vec<_> = digests.iter().take(MOST_ERRORS).map(one).collect();
+    if digests.len() > MOST_ERRORS {
+        each.push((format!("and {} more", digests.len() - MOST_ERRORS), serde_json::Value::Null));
+    }
+    each
+}
+
 impl From<TreeError> for ApiError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::ManifestInvalid(_) => Self::from(Fault::ManifestInvalid).because(error),
-            TreeError::ManifestBlobUnknown { .. } => Self::new(Fault::ManifestBlobUnknown, error.to_string()),
+            TreeError::ManifestBlobUnknown { ref digests } => {
+                Self { each: missing(digests), ..Self::new(Fault::ManifestBlobUnknown, error.to_string()) }
+            }
+            TreeError::InUse { .. } => {
+                Self::new(Fault::InUse, error.to_string()).with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+            }
             TreeError::TooLarge { .. } => Self::new(Fault::ManifestTooLarge, error.to_string()),
             TreeError::DigestMismatch { .. } => Self::new(Fault::DigestInvalid, error.to_string()),
             TreeError::Malformed { .. } => Self::from(Fault::TreeMalformed).because(error),
@@ -268,7 +295,7 @@ impl From<Error> for ApiError {
             Error::Store(error) => error.into(),
             Error::BadBlob(error) => error.into(),
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
-            Error::NoBlob { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
+            Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
             Error::Task(_) => Self::from(Fault::Internal).because(error),
         }
     }

@@ -8,6 +8,7 @@ mod fault;
 mod guard;
 mod handlers;
 mod leftover;
+mod mode;
 mod query;
 mod range;
 mod reply;
@@ -84,6 +85,7 @@ async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
     guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
     let route = Route::parse(parts.uri.path())?;
     caller.check_method(&parts.method)?;
+    mode::check(&registry.config, &route, &parts.method)?;
     let query = Query::of(&parts.uri);
     let cx = Context { registry, caller, method: parts.method, headers: parts.headers, query };
     route_to(&cx, route, body).await

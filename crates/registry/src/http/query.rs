@@ -31,6 +31,16 @@ impl Query {
         self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// As [`Query::page`], but a larger `n` than `limit` is refused.
+    pub fn page_within(&self, limit: usize) -> Result<Page<'_>, ApiError> {
+        let invalid = || ApiError::new(Fault::PageInvalid, format!("n is a number from 0 to {limit}"));
+        let page = self.page(usize::MAX).map_err(|_| invalid())?;
+        match self.get("n") {
+            Some(_) if page.n > limit => Err(invalid()),
+            _ => Ok(Page { n: page.n.min(limit), ..page }),
+        }
+    }
+
     /// `n` and `last` (distribution-spec, "Listing Tags"), with `n` cut to `limit`.
     pub fn page(&self, limit: usize) -> Result<Page<'_>, ApiError> {
         let asked = match self.get("n") {
@@ -93,5 +103,11 @@ mod tests {
         assert_eq!(page("n=0"), Some((0, None)));
         assert_eq!(page("n=99999999999999999999999999"), Some((100, None)));
         assert_eq!((page("n=-1"), page("n=x")), (None, None));
+        let within = |query: &str| {
+            let uri: Uri = format!("/v2/_catalog?{query}").parse().unwrap();
+            Query::of(&uri).page_within(100).map(|page| page.n).ok()
+        };
+        assert_eq!((within(""), within("n=100"), within("n=0")), (Some(100), Some(100), Some(0)));
+        assert_eq!((within("n=101"), within("n=-1"), within("n=99999999999999999999999999")), (None, None, None));
     }
 }

@@ -5,8 +5,10 @@
 use super::{
     Blob, Missing, NodeCache, TreeError,
     backlinks::Backlinks,
+    late::Lacking,
     layout::{self, Path},
     manifest::Parsed,
+    named::AllNamed,
     overlay::Overlay,
     pending::Pending,
     reader::Reader,
@@ -36,10 +38,12 @@ pub(super) struct Prepared {
 pub(super) enum Edit {
     /// Links blobs, manifests and tags into a repository, and folds in the journalled links that they name.
     Add { repository: RepositoryName, image: Addition, missing: Missing },
-    /// Removes a tag, a manifest or a blob.
-    Delete { repository: RepositoryName, what: Target },
+    /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to.
+    Delete { repository: RepositoryName, what: Target, unused: bool },
     /// Makes links of blobs that no manifest names.
     Unname { repository: RepositoryName, found: Unnamed },
+    /// Folds in links that manifests name which came before them.
+    Fold { repository: RepositoryName, late: Vec<Lacking> },
     /// Ends links that no manifest named in time.
     Expire { links: Vec<Link> },
 }
@@ -83,7 +87,12 @@ pub(super) struct Work {
     pub(super) forgotten: Vec<(Digest, Cid)>,
     /// Repositories that lost a manifest: they may hold blobs that no other one names.
     pub(super) untidy: Vec<RepositoryName>,
+    /// What its manifests name and their repositories do not hold.
+    pub(super) lacking: Vec<Lacking>,
+    /// Its manifests.
+    pub(super) arrived: Vec<(RepositoryName, Digest)>,
     pub(super) backlinks: Arc<Mutex<Backlinks>>,
+    pub(super) named: AllNamed,
     out: StoreWriter,
 }
 
@@ -102,7 +111,10 @@ impl Work {
             unnamed: Vec::new(),
             forgotten: Vec::new(),
             untidy: Vec::new(),
+            lacking: Vec::new(),
+            arrived: Vec::new(),
             backlinks: shared.backlinks.clone(),
+            named: shared.named.clone(),
             out,
         }
     }
@@ -122,7 +134,7 @@ impl Work {
         &mut self,
         repository: &RepositoryName,
         image: &Addition,
-        missing: Missing,
+        missing: &Missing,
     ) -> Result<(), TreeError> {
         let mut adding =
             Adding { repository, directory: self.directory(repository).await?, pending: Pending::default() };
@@ -151,7 +163,7 @@ impl Work {
             adding.pending.put(layout::blob_data(&blob.digest), blob.cid, self.total_size(blob).await?);
             adding.pending.put_link(layout::layer_link(repository, &blob.digest), &blob.digest);
         }
-        self.check(image, missing, &adding).await?;
+        let lacking = self.check(image, missing, &adding).await?;
         for Prepared { digest, bytes, .. } in &image.manifests {
             let mut file = FileBuilder::new();
             file.write(bytes, &mut self.out)?;
@@ -159,40 +171,41 @@ impl Work {
             adding.pending.put(layout::blob_data(digest), file.cid, file.tsize);
         }
         self.pending.append(adding.pending);
+        self.lacking.extend(lacking);
+        self.arrived.extend(image.manifests.iter().map(|one| (repository.clone(), one.digest.clone())));
         for blob in journalled {
             self.settle(repository, &blob);
         }
         Ok(())
     }
 
-    /// Whether everything is there that is referred to.
-    async fn check(&self, image: &Addition, missing: Missing, adding: &Adding<'_>) -> Result<(), TreeError> {
+    /// Whether everything is there that has to be; what is not there all the same.
+    async fn check(&self, image: &Addition, missing: &Missing, adding: &Adding<'_>) -> Result<Vec<Lacking>, TreeError> {
         let repository = adding.repository;
-        let mut unknown = BTreeSet::new();
+        let (mut unknown, mut lacking) = (BTreeSet::new(), Vec::new());
         for (_, digest) in &image.tags {
             if !self.has(adding, &layout::revision_link(repository, digest)).await? {
                 unknown.insert(digest);
             }
         }
-        if missing == Missing::Refuse {
-            for Prepared { parsed, .. } in &image.manifests {
-                for blob in parsed.required_blobs() {
-                    if !self.has(adding, &layout::layer_link(repository, &blob.digest)).await? {
-                        unknown.insert(&blob.digest);
-                    }
+        for Prepared { digest: by, parsed, .. } in &image.manifests {
+            let blobs = parsed.required_blobs().map(|blob| (blob, false));
+            for (reference, child) in blobs.chain(parsed.manifests.iter().map(|manifest| (manifest, true))) {
+                let digest = &reference.digest;
+                // An index may hold artifacts that were pushed as blobs.
+                if self.has(adding, &layout::layer_link(repository, digest)).await?
+                    || (child && self.has(adding, &layout::revision_link(repository, digest)).await?)
+                {
+                    continue;
                 }
-                for child in &parsed.manifests {
-                    // An index may hold artifacts that were pushed as blobs.
-                    if !self.has(adding, &layout::revision_link(repository, &child.digest)).await?
-                        && !self.has(adding, &layout::layer_link(repository, &child.digest)).await?
-                    {
-                        unknown.insert(&child.digest);
-                    }
+                if missing.refuses(reference, child) {
+                    unknown.insert(digest);
                 }
+                lacking.push(Lacking { repository: repository.clone(), digest: digest.clone(), by: Some(by.clone()) });
             }
         }
         if unknown.is_empty() {
-            return Ok(());
+            return Ok(lacking);
         }
         Err(TreeError::ManifestBlobUnknown { digests: unknown.into_iter().cloned().collect() })
     }
@@ -213,7 +226,7 @@ impl Work {
     }
 
     /// Bytes of all blocks of a blob's file.
-    async fn total_size(&self, blob: &Blob) -> Result<u64, TreeError> {
+    pub(super) async fn total_size(&self, blob: &Blob) -> Result<u64, TreeError> {
         if blob.cid.codec() == codec::RAW {
             return Ok(blob.size);
         }

@@ -20,16 +20,37 @@ pub(super) struct Standing {
 }
 
 impl Work {
-    /// Deletes from the root; nothing may be pending. `false` if there is no such thing. After an
-    /// error everything is as before.
-    pub async fn delete(&mut self, repository: &RepositoryName, what: &Target) -> Result<bool, TreeError> {
+    /// Deletes from the root; nothing may be pending. With `unused` only what no manifest of the repository refers
+    /// to. `false` if there is no such thing. After an error everything is as before.
+    pub async fn delete(
+        &mut self,
+        repository: &RepositoryName,
+        what: &Target,
+        unused: bool,
+    ) -> Result<bool, TreeError> {
         let before = self.standing();
+        if let (true, Target::Manifest(digest, _) | Target::Blob(digest)) = (unused, what)
+            && self.has_target(repository, what).await?
+            && self.is_named(repository, digest).await?
+        {
+            return Err(TreeError::InUse { repository: repository.clone(), digest: digest.clone() });
+        }
         let deleted = match what {
             Target::Tag(tag) => self.delete_tag(repository, tag).await,
             Target::Manifest(digest, tagged) => self.delete_manifest(repository, digest, tagged).await,
             Target::Blob(digest) => self.delete_blob(repository, digest).await,
         };
         self.undo_unless(deleted, before)
+    }
+
+    async fn has_target(&self, repository: &RepositoryName, what: &Target) -> Result<bool, TreeError> {
+        let path = match what {
+            Target::Tag(tag) => layout::tag(repository, tag),
+            Target::Manifest(digest, _) => layout::revision(repository, digest),
+            Target::Blob(digest) if self.overlay.get(repository, digest).is_some() => return Ok(true),
+            Target::Blob(digest) => layout::layer(repository, digest),
+        };
+        Ok(self.find(&path).await?.is_some())
     }
 
     /// What an edit that fails goes back to.

@@ -1,7 +1,7 @@
 //! What can go wrong with a tree. The HTTP side maps each variant by one table.
 
 use super::manifest::ManifestError;
-use cidery_core::{CommitError, Digest, FetchError, StoreError};
+use cidery_core::{CommitError, Digest, FetchError, RepositoryName, StoreError};
 use cidery_unixfs::UnixfsError;
 use std::sync::Arc;
 use thiserror::Error;
@@ -17,6 +17,14 @@ pub enum TreeError {
     ManifestBlobUnknown {
         /// All that are missing.
         digests: Vec<Digest>,
+    },
+    /// It stays as long as a manifest of its repository refers to it (405).
+    #[error("{digest} is in use: a manifest of {repository} refers to it, delete that first")]
+    InUse {
+        /// The repository.
+        repository: RepositoryName,
+        /// What was to be deleted.
+        digest: Digest,
     },
     /// Larger than what is accepted or read (413 for a push).
     #[error("{what} has {size} bytes, more than the {limit} that are allowed")]
@@ -66,7 +74,7 @@ fn plural(digests: &[Digest]) -> &'static str {
 }
 
 /// At most eight of them: a manifest can name thousands.
-fn list(digests: &[Digest]) -> String {
+pub(crate) fn list(digests: &[Digest]) -> String {
     let mut text = digests.iter().take(8).map(Digest::as_str).collect::<Vec<_>>().join(", ");
     if digests.len() > 8 {
         text.push_str(&format!(" and {} more", digests.len() - 8));

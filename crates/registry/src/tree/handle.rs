@@ -1,7 +1,7 @@
 //! The handle to a namespace's one writer.
 
 use super::{
-    Blob, MAX_MANIFEST, Snapshot, TreeError,
+    Blob, Descriptor, MAX_MANIFEST, Platform, Snapshot, TreeError,
     commit::{Addition, Edit, Prepared, Target},
     manifest::Parsed,
     writer::{self, Command, Done, Shared, on_thread},
@@ -40,14 +40,30 @@ pub struct Push {
     pub missing: Missing,
 }
 
-/// What to do about a manifest's references to what its repository does not hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What to do about a manifest's references to what its repository does not hold. A subject and non-distributable
+/// layers are never required.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Missing {
     /// Refuse the manifest ([`TreeError::ManifestBlobUnknown`]).
     #[default]
     Refuse,
-    /// Accept a sparse image or index.
+    /// The same, but of an index only images that run on one of these platforms are required.
+    RefuseFor(Vec<Platform>),
+    /// Accept a sparse image or index: what is missing may come later, or never.
     Accept,
+}
+
+impl Missing {
+    /// Whether a manifest is refused that lacks this; `child` if it is a manifest in an index.
+    pub(super) fn refuses(&self, reference: &Descriptor, child: bool) -> bool {
+        match self {
+            Self::Accept => false,
+            Self::RefuseFor(platforms) if child => {
+                reference.platform.as_ref().is_some_and(|platform| platforms.iter().any(|wanted| platform.is(wanted)))
+            }
+            Self::Refuse | Self::RefuseFor(_) => true,
+        }
+    }
 }
 
 /// What a manifest commit did.
@@ -112,16 +128,18 @@ impl Tree {
     }
 
     /// Links a stored blob into a repository. Durable on return, with the blob's blocks; no root is
-    /// made. The caller vouches that the blob is complete and has its digest.
+    /// made, unless a manifest waits for it. The caller vouches that the blob is complete and has its digest.
     pub async fn link_blob(&self, repository: &RepositoryName, blob: &Blob) -> Result<(), TreeError> {
-        let (shared, repository, blob) = (self.shared.clone(), repository.clone(), blob.clone());
+        let (shared, name, linked) = (self.shared.clone(), repository.clone(), blob.clone());
         on_thread(move || {
-            shared.roots.link(&shared.link(&repository, &blob))?;
+            shared.roots.link(&shared.link(&name, &linked))?;
             // Here and not after the await: a caller who goes away must not part the two.
-            shared.state.write().overlay.insert(&repository, blob);
-            Ok(())
+            shared.state.write().overlay.insert(&name, linked);
+            Ok::<_, TreeError>(())
         })
-        .await?
+        .await??;
+        self.fold_if_wanted(repository, &blob.digest).await;
+        Ok(())
     }
 
     /// [`Tree::push`] with one reference.
@@ -184,18 +202,18 @@ impl Tree {
 
     /// Removes a tag; `false` if there is none. Its manifest stays. Durable on return, like all deletes.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, TreeError> {
-        self.delete(repository, Target::Tag(tag.clone())).await
+        self.delete(repository, Target::Tag(tag.clone()), false).await
     }
 
     /// Removes a manifest and the tags that stand for it; `false` if there is none. Its blobs stay.
     pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
         let tagged = self.shared.tagged(repository, digest).await?;
-        self.delete(repository, Target::Manifest(digest.clone(), tagged)).await
+        self.delete(repository, Target::Manifest(digest.clone(), tagged), false).await
     }
 
     /// Removes a blob from a repository, be it only journalled; `false` if it is not there.
     pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
-        self.delete(repository, Target::Blob(digest.clone())).await
+        self.delete(repository, Target::Blob(digest.clone()), false).await
     }
 
     /// The current root, and every later one.
@@ -212,11 +230,16 @@ impl Tree {
         }
     }
 
-    async fn delete(&self, repository: &RepositoryName, what: Target) -> Result<bool, TreeError> {
+    pub(super) async fn delete(
+        &self,
+        repository: &RepositoryName,
+        what: Target,
+        unused: bool,
+    ) -> Result<bool, TreeError> {
         if !matches!(what, Target::Tag(_)) {
             self.shared.prepare_backlinks().await?;
         }
-        Ok(self.send(Edit::Delete { repository: repository.clone(), what }).await?.existed)
+        Ok(self.send(Edit::Delete { repository: repository.clone(), what, unused }).await?.existed)
     }
 
     pub(super) async fn send(&self, edit: Edit) -> Result<Done, TreeError> {

@@ -9,7 +9,8 @@
 //!
 //! - [`layout`] says where things lie, [`manifest`] what a manifest refers to.
 //! - [`Tree`] is the only way to write: a blob is a journalled link, read as an overlay; a manifest
-//!   commit folds its repository's links into the tree, and commits that wait are made together.
+//!   commit folds the links that it names into the tree, a blob that comes after its manifest is folded in at once
+//!   ([`Tree::link_blob`]), and commits that wait are made together.
 //! - [`Snapshot`] reads any root. Everything it caches is named by a CID, so it is never stale.
 //!
 //! A tree's root is a pure function of what it holds: the same repositories have the same root on
@@ -23,8 +24,10 @@ mod delete;
 mod error;
 mod fetch;
 mod handle;
+mod late;
 pub mod layout;
 pub mod manifest;
+mod named;
 mod overlay;
 mod pending;
 mod reader;
@@ -39,6 +42,7 @@ mod writer;
 
 pub use cache::NodeCache;
 pub use error::TreeError;
+pub(crate) use error::list;
 pub use handle::{Image, ImageManifest, Missing, Push, Put, Tree};
 pub use manifest::{Descriptor, MAX_MANIFEST, Platform};
 pub use snapshot::Snapshot;

@@ -4,15 +4,15 @@
 //! out, except for those that a manifest names which came since.
 
 use super::{
-    Blob, Tree, TreeError, commit::Edit, commit::Work, layout, manifest::Parsed, reader::Reader, view::View,
-    writer::on_thread,
+    Blob, Tree, TreeError, commit::Edit, commit::Work, late::Lacking, layout, manifest::Parsed, reader::Reader,
+    view::View, writer::on_thread,
 };
 use cidery_core::{Cid, Digest, Link, Reference, RepositoryName};
 use cidery_unixfs::{Difference, MAX_ENTRIES};
 use futures::executor::block_on;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-/// Blobs that one commit takes out, or links that it ends: others wait for it.
+/// Blobs that one commit takes out: others wait for it.
 const AT_ONCE: usize = 1024;
 
 /// Blobs of a repository that no manifest names.
@@ -25,12 +25,13 @@ pub(super) struct Unnamed {
 
 impl Tree {
     /// Takes blobs that no manifest names out of the tree, in repositories that lost a manifest since the last
-    /// time, or in `all`. They stay readable, as links of now.
+    /// time, or in `all`. They stay readable, as links of now. Links that a manifest names are folded in.
     ///
     /// # Errors
     /// The first one; the repositories that failed are tried again the next time.
     pub async fn unname_blobs(&self, all: bool) -> Result<(), TreeError> {
         self.shared.drop_backlinks();
+        self.shared.drop_named();
         let mut untidy = std::mem::take(&mut *self.shared.untidy.lock());
         if all {
             untidy.extend(self.snapshot().all_repositories().await?);
@@ -48,11 +49,17 @@ impl Tree {
 
     async fn unname(&self, repository: &RepositoryName) -> Result<(), TreeError> {
         let (shared, name) = (self.shared.clone(), repository.clone());
-        let found = on_thread(move || {
+        let (found, mut lacking) = on_thread(move || {
             let base = shared.base();
             block_on(unnamed(&View::owned(base.reader.clone(), base.root), &name))
         })
         .await??;
+        // After a restart nobody else knows; links are folded in below.
+        {
+            let state = self.shared.state.read();
+            lacking.retain(|one| state.overlay.get(&one.repository, &one.digest).is_none());
+        }
+        self.shared.want(&lacking, &[]);
         if !found.digests.is_empty() {
             self.shared.prepare_backlinks().await?;
         }
@@ -60,31 +67,32 @@ impl Tree {
             let found = Unnamed { revisions: found.revisions, digests: digests.into() };
             self.send(Edit::Unname { repository: repository.clone(), found }).await?;
         }
-        Ok(())
+        self.fold_named_links(repository).await
     }
 
-    /// Ends the links that no manifest named within `age`.
+    /// Ends the links that no manifest named within `age`; those that one names by now are folded in.
     pub async fn expire_blobs(&self, age: Duration) -> Result<(), TreeError> {
         let shared = self.shared.clone();
         let stale = on_thread(move || shared.roots.stale_links(&shared.namespace, age)).await??;
-        for links in stale.chunks(AT_ONCE) {
-            self.send(Edit::Expire { links: links.to_vec() }).await?;
-        }
-        Ok(())
+        self.expire(stale).await
     }
 }
 
 /// Looks through a repository.
-async fn unnamed(view: &View, repository: &RepositoryName) -> Result<Unnamed, TreeError> {
-    let nothing = Unnamed { revisions: None, digests: [].into() };
+async fn unnamed(view: &View, repository: &RepositoryName) -> Result<(Unnamed, Vec<Lacking>), TreeError> {
+    let nothing = (Unnamed { revisions: None, digests: [].into() }, Vec::new());
     let Some(storage) = view.storage().await? else { return Ok(nothing) };
-    let Some(layers) = view.reader.find(&storage, &layout::layers(repository)).await? else { return Ok(nothing) };
-    let mut digests = digests_between(&view.reader, None, Some(layers.cid)).await?;
+    let layers = view.reader.find(&storage, &layout::layers(repository)).await?.map(|entry| entry.cid);
+    let mut digests = digests_between(&view.reader, None, layers).await?;
     let revisions = view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid);
     let manifests = digests_between(&view.reader, None, revisions).await?;
-    let named = named_by(view, repository, manifests).await?;
+    let named = named_by(view, repository, manifests.clone()).await?;
+    let held: HashSet<&Digest> = digests.iter().chain(&manifests).collect();
+    let lacking = named.iter().filter(|digest| !held.contains(digest));
+    let lacking = lacking.map(|digest| Lacking { repository: repository.clone(), digest: digest.clone(), by: None });
+    let lacking = lacking.collect();
     digests.retain(|digest| !named.contains(digest));
-    Ok(Unnamed { revisions, digests: digests.into() })
+    Ok((Unnamed { revisions, digests: digests.into() }, lacking))
 }
 
 /// What these manifests refer to.
@@ -104,7 +112,11 @@ async fn named_by(
 }
 
 /// The digests that are below one directory of algorithms and not below the other; what is none is passed over.
-async fn digests_between(reader: &Reader, before: Option<Cid>, after: Option<Cid>) -> Result<Vec<Digest>, TreeError> {
+pub(super) async fn digests_between(
+    reader: &Reader,
+    before: Option<Cid>,
+    after: Option<Cid>,
+) -> Result<Vec<Digest>, TreeError> {
     let fetcher = &*reader.fetcher;
     let mut found = Vec::new();
     for algorithm in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await? {
@@ -155,7 +167,7 @@ impl Work {
     }
 
     /// Ends links that nobody named in time, unless somebody did meanwhile.
-    pub(super) async fn expire(&mut self, links: &[Link]) -> Result<bool, TreeError> {
+    pub(super) async fn end(&mut self, links: &[Link]) -> Result<bool, TreeError> {
         let mut any = false;
         for Link { repository, digest, cid, size, .. } in links {
             let blob = Blob { digest: digest.clone(), cid: *cid, size: *size };

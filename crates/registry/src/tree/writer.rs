@@ -5,6 +5,8 @@ use super::{
     backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
+    late::Wanted,
+    named::AllNamed,
     overlay::Overlay,
     reader::Reader,
     view::View,
@@ -49,6 +51,9 @@ pub(super) struct Shared {
     /// Repositories that lost a manifest and were not looked through since.
     pub untidy: Mutex<BTreeSet<RepositoryName>>,
     pub backlinks: Arc<Mutex<Backlinks>>,
+    pub named: AllNamed,
+    /// What manifests lack.
+    pub wanted: Mutex<Wanted>,
     /// Whoever derives them.
     pub preparing: tokio::sync::Mutex<()>,
 }
@@ -96,8 +101,8 @@ impl Shared {
         let view = Arc::new(view(&blocks, &cache, root));
         let state = RwLock::new(State { view, overlay });
         let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
-        let preparing = tokio::sync::Mutex::default();
-        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, preparing })
+        let (named, wanted, preparing) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, wanted, preparing })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -161,6 +166,7 @@ impl Shared {
         let files: Vec<Cid> = work.forgotten.iter().map(|(_, cid)| *cid).collect();
         self.roots.forget(&files)?;
         self.untidy.lock().extend(work.untidy.iter().cloned());
+        self.want(&work.lacking, &work.arrived);
         Ok(())
     }
 
@@ -205,19 +211,23 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
     let mut results = Vec::with_capacity(edits.len());
     for edit in edits {
         results.push(match edit {
-            Edit::Add { repository, image, missing } => work.add(repository, image, *missing).await.map(|()| true),
+            Edit::Add { repository, image, missing } => work.add(repository, image, missing).await.map(|()| true),
             // What is deleted is looked for in a root, so the members before get theirs.
-            Edit::Delete { repository, what } => {
+            Edit::Delete { repository, what, unused } => {
                 work.flush().await?;
-                work.delete(repository, what).await
+                work.delete(repository, what, *unused).await
             }
             Edit::Unname { repository, found } => {
                 work.flush().await?;
                 work.unname(repository, found).await
             }
+            Edit::Fold { repository, late } => {
+                work.flush().await?;
+                work.fold(repository, late).await
+            }
             Edit::Expire { links } => {
                 work.flush().await?;
-                work.expire(links).await
+                work.end(links).await
             }
         });
     }

@@ -35,11 +35,11 @@ impl Uploads {
         &self,
         upload: &Upload,
         work: &mut Work,
-        Offset(offset): Offset,
+        Offset { at, length }: Offset,
         mut body: Body,
     ) -> Result<(), UploadError> {
         let received = upload.received();
-        if let Some(offset) = offset.filter(|offset| *offset != received) {
+        if let Some(offset) = at.filter(|offset| *offset != received) {
             return Err(UploadError::Offset { offset, received });
         }
         let engine = work.wake(&self.blocks, &upload.hold).await?;
@@ -66,7 +66,12 @@ impl Uploads {
         let engine = engine.rest().await?;
         upload.received.store(engine.written(), Ordering::Release);
         *work = Work::Active(Box::new(engine));
+        let took = upload.received().saturating_sub(received);
         match cut {
+            // Only without a Content-Length: else it was compared with that.
+            None if length.is_some_and(|said| said != took) => {
+                Err(UploadError::Length { said: length.unwrap_or_default(), took })
+            }
             None => Ok(()),
             Some(Cut::Broken(source)) => Err(UploadError::Broken { received: upload.received(), source }),
             Some(Cut::Stalled) => Err(UploadError::Stalled(self.stall)),

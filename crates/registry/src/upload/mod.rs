@@ -65,6 +65,14 @@ pub enum UploadError {
         /// Where it should.
         received: u64,
     },
+    /// The chunk has another length than it said. What came of it is kept.
+    #[error("the chunk was to have {said} bytes, and has {took}")]
+    Length {
+        /// What it said, in bytes.
+        said: u64,
+        /// What it has.
+        took: u64,
+    },
     /// The body ended early; what came before is kept.
     #[error("the body ended before it was complete; {received} bytes were received")]
     Broken {
@@ -178,9 +186,14 @@ pub struct Uploads {
     stall: Duration,
 }
 
-/// Where a chunk says it belongs, if it says so.
+/// Where a chunk says it belongs, and how long it is, if it says so.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Offset(pub Option<u64>);
+pub struct Offset {
+    /// Where it begins.
+    pub at: Option<u64>,
+    /// Its length in bytes.
+    pub length: Option<u64>,
+}
 
 impl Uploads {
     /// Takes up those that were saved. Call it from a blocking thread.

@@ -76,7 +76,11 @@ async fn changes() -> Vec<(Disk, Arc<Node>, Change)> {
             }
             5 => (Method::DELETE, format!("{manifests}/1"), Vec::new(), format!("{manifests}/1")),
             6 => (Method::DELETE, format!("{manifests}/{image}"), Vec::new(), format!("{manifests}/{image}")),
-            7 => (Method::DELETE, blob(b"layer"), Vec::new(), blob(b"layer")),
+            7 => {
+                // In use until then.
+                assert_eq!(node.delete(format!("{manifests}/{image}")).await.status, S::ACCEPTED);
+                (Method::DELETE, blob(b"layer"), Vec::new(), blob(b"layer"))
+            }
             8 => (Method::DELETE, format!("/v2/app/blobs/{loose}"), Vec::new(), format!("/v2/app/blobs/{loose}")),
             _ => return all,
         };

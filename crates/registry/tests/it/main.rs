@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod ahead;
+mod beyond;
 mod cold;
 mod durable;
 mod faults;
@@ -9,11 +10,14 @@ mod landscape;
 mod library;
 mod lists;
 mod manifests;
+mod modes;
 mod names;
 mod network;
 mod pins;
 mod pull;
 mod push;
+mod references;
+mod requests;
 mod resume;
 mod safety;
 mod socket;

@@ -2,7 +2,7 @@
 
 use crate::support::{Node, image, sha256, sha512};
 use axum::http::{Method, StatusCode};
-use cidery_registry::{Config, tree::manifest::media_type};
+use cidery_registry::tree::manifest::media_type;
 use serde_json::json;
 
 #[tokio::test]
@@ -50,22 +50,6 @@ async fn unknown_and_impossible_references_are_404() {
 }
 
 #[tokio::test]
-async fn a_manifest_needs_its_blobs_in_its_own_repository() {
-    let node = Node::new().await;
-    let config = node.push_blob("app", b"{}").await;
-    let layer = node.push_blob("other", b"layer").await;
-    let manifest = image((config, 2), &[(layer.clone(), 5)]);
-    let refused = node.push_manifest("app", "1", &manifest).await;
-    assert!(refused.is_error(400, "MANIFEST_BLOB_UNKNOWN").contains(layer.as_str()));
-    node.get("/v2/app/manifests/1").await.is_error(404, "MANIFEST_UNKNOWN");
-    node.push_blob("app", b"layer").await;
-    assert_eq!(node.push_manifest("app", "1", &manifest).await.status, StatusCode::CREATED);
-
-    let sparse = Node::with(Config { sparse_manifests: true, ..Config::default() }).await;
-    assert_eq!(sparse.push_manifest("app", "1", &manifest).await.status, StatusCode::CREATED);
-}
-
-#[tokio::test]
 async fn what_is_no_manifest_is_refused() {
     let node = Node::new().await;
     let put = |body: String, media_type: &str| {
@@ -74,6 +58,12 @@ async fn what_is_no_manifest_is_refused() {
     for body in ["", "{", "[]", "null", "\"x\"", &"[".repeat(100_000)] {
         put(body.to_owned(), media_type::OCI_MANIFEST).send().await.is_error(400, "MANIFEST_INVALID");
     }
+    for version in [json!(null), json!(1.5), json!("2"), json!(3)] {
+        let body = json!({ "schemaVersion": version, "mediaType": media_type::OCI_INDEX, "manifests": [] });
+        put(body.to_string(), media_type::OCI_INDEX).send().await.is_error(400, "MANIFEST_INVALID");
+    }
+    let without = json!({ "mediaType": media_type::OCI_INDEX, "manifests": [] });
+    put(without.to_string(), media_type::OCI_INDEX).send().await.is_error(400, "MANIFEST_INVALID");
     let schema1 = json!({ "schemaVersion": 1, "name": "x", "tag": "1", "fsLayers": [], "history": [] });
     let answer = put(schema1.to_string(), media_type::DOCKER_SCHEMA1_SIGNED).send().await;
     answer.is_error(400, "MANIFEST_INVALID");
@@ -128,6 +118,10 @@ async fn several_tags_at_once_and_other_algorithms() {
     bad.is_error(400, "TAG_INVALID");
     let many: String = (0..100).map(|n| format!("&tag=t{n}")).collect();
     node.push_manifest("app", &format!("{digest}?{many}"), &index).await.is_error(400, "TAG_INVALID");
+    // Of what was refused nothing is left.
+    assert_eq!(node.get("/v2/app/tags/list").await.json()["tags"], json!(["a", "b"]));
+    let tagged_twice = node.push_manifest("app", "c?tag=d", &index).await;
+    assert!(tagged_twice.is_error(400, "TAG_INVALID").contains("digest"));
 }
 
 #[tokio::test]
@@ -146,6 +140,9 @@ async fn deletes() {
         node.delete(path).await.is_error(404, "MANIFEST_UNKNOWN");
     }
     node.delete("/v2/app/manifests/.x").await.is_error(404, "MANIFEST_UNKNOWN");
+    // What was deleted can be pushed again.
+    assert_eq!(node.push_image("app", "2", &[b"y"]).await, second);
+    assert_eq!(node.get(&path).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -27,7 +27,11 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         let (space, rule) = (&opened.named.space, opened.named.rule);
         ApiError::new(Fault::BlobUnknown, format!("{space} has no blob {digest} in {name} (read by {rule})"))
     };
-    let blob = find(&opened, &digest).await?.ok_or_else(unknown)?;
+    let blob = match find(&opened, &digest).await? {
+        None => fetch_lacking(cx, &opened, &digest).await?,
+        found => found,
+    };
+    let blob = blob.ok_or_else(unknown)?;
     let verify = Verify { blob: blob.clone(), verdicts: cx.registry.verdicts.clone() };
     let settled = match &opened.source {
         Source::Owned(..) => true,
@@ -79,14 +83,24 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
     Ok(reply::Blob { digest, size, part, body: Some(Body::new(body)) }.into_response())
 }
 
-/// Removes a blob from a repository.
+/// Removes a blob from a repository, unless a manifest refers to it.
 pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
     let (_, tree, repository) = cx.write(name)?;
     let digest = digest(text)?;
-    if tree.delete_blob(&repository, &digest).await? {
+    if tree.delete_unused_blob(&repository, &digest).await? {
         return Ok(reply::Deleted.into_response());
     }
     Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))
+}
+
+/// What a manifest names and nobody pushed may be had from peers. Not for HEAD: who pushes asks so for what is not here.
+async fn fetch_lacking(cx: &Context, opened: &Opened, digest: &Digest) -> Result<Option<Blob>, ApiError> {
+    match &opened.source {
+        Source::Owned(tree) if cx.method == Method::GET => {
+            Ok(cx.registry.fetch_blob(tree, &opened.named.repository, digest).await?)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn find(opened: &Opened, digest: &Digest) -> Result<Option<Blob>, ApiError> {

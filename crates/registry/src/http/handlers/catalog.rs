@@ -13,9 +13,9 @@ use axum::response::IntoResponse;
 use cidery_core::{Namespace, RepositoryName};
 use serde_json::json;
 
-/// One page of names, in byte order over all namespaces.
+/// One page of names, in byte order over all namespaces. More than a page at once is refused.
 pub async fn get(cx: &Context) -> Reply {
-    let Page { n, last } = cx.query.page(cx.registry.config.page_limit)?;
+    let Page { n, last } = cx.query.page_within(cx.registry.config.page_limit)?;
     let mut names = Vec::new();
     if n > 0 {
         for (namespace, tree) in &cx.registry.trees {

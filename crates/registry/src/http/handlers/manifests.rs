@@ -7,8 +7,8 @@ use crate::{
         fault::{ApiError, Fault, Reply},
         reply, unreadable,
     },
-    registry::Source,
-    tree::{Missing, Push},
+    registry::{Opened, Source},
+    tree::{Manifest, Push},
 };
 use axum::{
     body::Body,
@@ -18,6 +18,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use cidery_core::{NameError, Reference, Tag};
 use http_body_util::BodyExt;
+use std::sync::Arc;
 
 /// Most tags that one push sets.
 const MAX_TAGS: usize = 64;
@@ -32,8 +33,15 @@ pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
     // What is no tag and no digest cannot be there.
     let reference: Reference = reference.parse().map_err(|_| unknown())?;
     let repository = &opened.named.repository;
-    let found = opened.snapshot().manifest(repository, &reference).await;
-    let manifest = found.map_err(|error| unreadable(&opened, Fault::ManifestUnknown, error))?.ok_or_else(unknown)?;
+    let mut found = find(&opened, &reference).await?;
+    // What an index names and nobody pushed may be had from peers.
+    if let (None, Source::Owned(tree), Reference::Digest(digest), &Method::GET) =
+        (&found, &opened.source, &reference, &cx.method)
+        && cx.registry.fetch_manifest(tree, repository, digest).await?
+    {
+        found = find(&opened, &reference).await?;
+    }
+    let manifest = found.ok_or_else(unknown)?;
     if manifest.bytes.len() > cx.registry.config.manifest_limit {
         return Err(ApiError::new(Fault::TreeMalformed, "the manifest is larger than what is passed on"));
     }
@@ -47,6 +55,11 @@ pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
     Ok(reply::ManifestFound { manifest, head }.into_response())
 }
 
+async fn find(opened: &Opened, reference: &Reference) -> Result<Option<Arc<Manifest>>, ApiError> {
+    let found = opened.snapshot().manifest(&opened.named.repository, reference).await;
+    found.map_err(|error| unreadable(opened, Fault::ManifestUnknown, error))
+}
+
 /// Commits a manifest, and the repository's new blobs with it.
 pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply {
     let (_, tree, repository) = cx.write(name)?;
@@ -55,33 +68,47 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
     let reference: Reference = reference.parse().map_err(invalid)?;
     let tags = cx.query.all("tag").map(str::parse).collect::<Result<Vec<Tag>, _>>();
     let tags = tags.map_err(|error| ApiError::new(Fault::TagInvalid, error.to_string()))?;
+    if let (Reference::Tag(tag), false) = (&reference, tags.is_empty()) {
+        let message = format!("further tags (?tag=) are for a manifest that is pushed by its digest, not as {tag}");
+        return Err(ApiError::new(Fault::TagInvalid, message));
+    }
     if tags.len() > MAX_TAGS {
         return Err(ApiError::new(Fault::TagInvalid, format!("at most {MAX_TAGS} tags at once")));
     }
+    refuse_announced(cx)?;
     let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let bytes = read(cx, body).await?;
-    let missing = if cx.registry.config.sparse_manifests { Missing::Accept } else { Missing::Refuse };
+    let missing = cx.registry.config.missing();
     let push = Push { reference, tags: tags.clone(), media_type, bytes, missing };
     let put = tree.push(&repository, push).await?;
     Ok(reply::ManifestCreated { name, digest: put.digest, subject: put.subject, tags }.into_response())
 }
 
-/// Removes a tag, or a manifest and every tag that stands for it.
+/// Removes a tag, or a manifest and every tag that stands for it. One that an index refers to stays.
 pub async fn delete(cx: &Context, name: &str, reference: &str) -> Reply {
     let (_, tree, repository) = cx.write(name)?;
     let unknown = || ApiError::new(Fault::ManifestUnknown, format!("{name} has no manifest {reference}"));
     let existed = match reference.parse().map_err(|_| unknown())? {
         Reference::Tag(tag) => tree.delete_tag(&repository, &tag).await?,
-        Reference::Digest(digest) => tree.delete_manifest(&repository, &digest).await?,
+        Reference::Digest(digest) => tree.delete_unused_manifest(&repository, &digest).await?,
     };
     if existed { Ok(reply::Deleted.into_response()) } else { Err(unknown()) }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"))
+}
+
+/// Refuses a body that says beforehand that it is too large.
+fn refuse_announced(cx: &Context) -> Result<(), ApiError> {
+    let limit = cx.registry.config.manifest_limit;
+    let length = cx.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
 }
 
 /// A manifest's bytes, bounded.
 async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
     let limit = cx.registry.config.manifest_limit;
-    let too_large =
-        || ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"));
     let mut bytes = BytesMut::new();
     let stalled = |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing for too long");
     while let Some(frame) =
@@ -90,7 +117,7 @@ async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
         let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            return Err(too_large());
+            return Err(too_large(limit));
         }
         bytes.extend_from_slice(&data);
     }

@@ -122,12 +122,12 @@ fn chunk(headers: &HeaderMap) -> Result<Offset, ApiError> {
     let said = last.checked_sub(first).and_then(|length| length.checked_add(1));
     match (said, length) {
         // An empty chunk has no last byte; clients that send one close with `n-n` or `n-(n-1)`.
-        (_, Some(0)) => Ok(Offset(Some(first))),
+        (_, Some(0)) => Ok(Offset { at: Some(first), length: None }),
         (None, _) => Err(ApiError::new(Fault::RangeInvalid, "the range ends before it begins")),
         (Some(said), Some(length)) if said != length => {
             Err(ApiError::new(Fault::SizeInvalid, format!("Content-Range has {said} bytes, Content-Length {length}")))
         }
-        _ => Ok(Offset(Some(first))),
+        (length, _) => Ok(Offset { at: Some(first), length }),
     }
 }
 
@@ -179,6 +179,7 @@ impl From<UploadError> for ApiError {
             UploadError::Busy => Fault::UploadBusy,
             UploadError::Ended => Fault::UploadUnknown,
             UploadError::Offset { .. } => Fault::RangeInvalid,
+            UploadError::Length { .. } => Fault::SizeInvalid,
             UploadError::Broken { .. } | UploadError::Stalled(_) => Fault::ConnectionBroken,
             UploadError::Digest { .. } => Fault::DigestInvalid,
             UploadError::Store(error) => return error.into(),

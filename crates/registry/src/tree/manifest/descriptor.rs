@@ -1,8 +1,8 @@
 //! A reference to content (image-spec:descriptor.md).
 
-use cidery_core::Digest;
+use cidery_core::{Digest, NameError};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// A reference from a manifest to a blob or another manifest, and an entry of a referrers list.
 /// Fields that are not named here (such as inlined `data`) are not kept.
@@ -54,6 +54,46 @@ pub struct Platform {
     /// Variant of the CPU, e.g. `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Whether an image of this platform runs where one of `wanted` does, as far as `wanted` says.
+    pub fn is(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (wanted.variant.is_none() || self.variant == wanted.variant)
+    }
+}
+
+/// `os/architecture`, or `os/architecture/variant`: `linux/amd64`, `linux/arm/v7`.
+impl FromStr for Platform {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => {
+                return Err(NameError::new(
+                    "platform",
+                    text,
+                    "an operating system and an architecture, as linux/amd64",
+                ));
+            }
+        };
+        if parts.iter().any(|part| part.is_empty() || !part.bytes().all(|c| c.is_ascii_alphanumeric())) {
+            return Err(NameError::new("platform", text, "letters and digits between slashes, as linux/arm/v7"));
+        }
+        let own = |part: &&str| (*part).to_owned();
+        Ok(Self {
+            architecture: own(architecture),
+            os: own(os),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: variant.map(own),
+        })
+    }
 }
 
 /// Go writes an empty list as `null`.

@@ -184,7 +184,7 @@ async fn what_goes_and_comes_back_in_one_group_is_not_forgotten() {
     let (reference, manifest) = (by_tag("v1"), image(&[b"{}"]));
     // Their order is that of the queue.
     let tagged = tree.shared.tagged(&name, &digest).await.unwrap();
-    let delete = Edit::Delete { repository: name, what: Target::Manifest(digest, tagged) };
+    let delete = Edit::Delete { repository: name, what: Target::Manifest(digest, tagged), unused: false };
     let (deleted, pushed) = tokio::join!(tree.send(delete), put(&tree, "app", &reference, &manifest));
     assert!(deleted.unwrap().existed && pushed.is_ok());
     assert_eq!(tree.snapshot().root(), Some(file), "the same content, the same root");
@@ -209,7 +209,7 @@ async fn a_manifest_takes_the_tags_along_that_came_or_moved_meanwhile() {
     put(&tree, "app", &by_tag("one-7"), &image(&[b"{}", b"two"])).await.unwrap();
     put(&tree, "app", &by_tag("late"), &image(&[b"{}", b"one"])).await.unwrap();
     assert!(tree.delete_tag(&name, &tag("one-8")).await.unwrap());
-    let delete = Edit::Delete { repository: name.clone(), what: Target::Manifest(one.clone(), tagged) };
+    let delete = Edit::Delete { repository: name.clone(), what: Target::Manifest(one.clone(), tagged), unused: false };
     assert!(tree.send(delete).await.unwrap().existed);
     let tags = tree.snapshot().tags(&name, None, 1000).await.unwrap().unwrap();
     let mut expected: Vec<String> = (0..50).filter(|n| *n != 7).map(|n| format!("two-{n}")).collect();
@@ -237,7 +237,7 @@ async fn a_link_is_what_the_last_of_its_group_made_of_it() {
         let found = Unnamed { revisions: None, digests: [layer.clone(), digest_of(b"{}")].into() };
         tree.send(Edit::Unname { repository: name.clone(), found })
     };
-    let delete = |what| tree.send(Edit::Delete { repository: name.clone(), what });
+    let delete = |what| tree.send(Edit::Delete { repository: name.clone(), what, unused: false });
     let (unnamed, deleted) = tokio::join!(unname(), delete(Target::Blob(layer.clone())));
     assert!(unnamed.unwrap().existed && deleted.unwrap().existed);
     assert_eq!((known(&tree).await, links()), (false, 1), "only the config is left");

@@ -5,6 +5,8 @@ mod commits;
 mod deletes;
 mod determinism;
 mod foreign;
+mod in_use;
+mod late;
 mod layout;
 mod referrers;
 mod stores;

@@ -1,0 +1,227 @@
+//! What the manifests of a repository refer to, so that nothing is deleted that is in use, and nothing expires that
+//! is named.
+//!
+//! The tree has no such list, and to read all manifests at every delete would take the longer the more of them there
+//! are. So they are read once, beside the writer, and followed from root to root by what differs between them.
+
+use super::{
+    NodeCache, Tree, TreeError,
+    commit::{Target, Work},
+    layout,
+    manifest::Parsed,
+    tidy::digests_between,
+    view::View,
+    writer::{Shared, on_thread},
+};
+use cidery_core::{Cid, Digest, Reference, RepositoryName};
+use futures::executor::block_on;
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Repositories of which it is kept at most: about 10 bytes a reference.
+const REPOSITORIES: usize = 16;
+
+/// Memory for directories while manifests are read, in bytes.
+const WAYS: usize = 8 << 20;
+
+/// Kept for so long after it was needed last.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// What is kept, by repository.
+pub(super) type AllNamed = Arc<Mutex<HashMap<RepositoryName, Named>>>;
+
+/// What the manifests of one repository refer to, below one root.
+///
+/// Digests are kept as hashes with a secret of this process: of two that share one, the other counts as named too.
+#[derive(Default)]
+pub(super) struct Named {
+    /// The directory of manifests that was gone through.
+    revisions: Option<Cid>,
+    /// What each of them refers to.
+    manifests: HashMap<u64, Box<[u64]>>,
+    /// How many refer to it.
+    counts: HashMap<u64, u32>,
+    /// Whether there is one that could not be read.
+    unsure: bool,
+    hasher: RandomState,
+    used: Option<Instant>,
+}
+
+impl Named {
+    /// Makes it that of the view's root. After an error it is that of no root.
+    async fn follow(&mut self, view: &View, repository: &RepositoryName) -> Result<(), TreeError> {
+        self.used = Some(Instant::now());
+        let revisions = match view.storage().await? {
+            Some(storage) => view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid),
+            None => None,
+        };
+        if revisions == self.revisions {
+            return Ok(());
+        }
+        let mut done = self.advance(view, repository, revisions).await;
+        if done.is_err() && self.revisions.is_some() {
+            // Of the root before, something may be collected already.
+            self.clear();
+            done = self.advance(view, repository, revisions).await;
+        }
+        match &done {
+            Ok(()) => self.revisions = revisions,
+            Err(_) => self.clear(),
+        }
+        done
+    }
+
+    fn clear(&mut self) {
+        *self = Self { used: self.used, ..Self::default() };
+    }
+
+    async fn advance(
+        &mut self,
+        view: &View,
+        repository: &RepositoryName,
+        revisions: Option<Cid>,
+    ) -> Result<(), TreeError> {
+        for gone in digests_between(&view.reader, revisions, self.revisions).await? {
+            for named in self.manifests.remove(&self.hash(&gone)).into_iter().flatten() {
+                if let Some(count) = self.counts.get_mut(&named) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.counts.remove(&named);
+                    }
+                }
+            }
+        }
+        for digest in digests_between(&view.reader, self.revisions, revisions).await? {
+            let named: Box<[u64]> = match view.manifest(repository, &Reference::Digest(digest.clone())).await {
+                Ok(manifest) => {
+                    let parsed = manifest.and_then(|manifest| Parsed::stored(&manifest));
+                    let references = parsed.iter().flat_map(Parsed::references);
+                    references.map(|reference| self.hash(&reference.digest)).collect()
+                }
+                Err(TreeError::Closed) => return Err(TreeError::Closed),
+                // One that is damaged is to be deleted like any other.
+                Err(_) => {
+                    self.unsure = true;
+                    Box::default()
+                }
+            };
+            named.iter().for_each(|named| *self.counts.entry(*named).or_default() += 1);
+            self.manifests.insert(self.hash(&digest), named);
+        }
+        Ok(())
+    }
+
+    fn hash(&self, digest: &Digest) -> u64 {
+        self.hasher.hash_one(digest.as_str())
+    }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.counts.contains_key(&self.hash(digest))
+    }
+}
+
+fn keep(all: &AllNamed, repository: &RepositoryName, named: Named) {
+    let mut all = all.lock();
+    all.insert(repository.clone(), named);
+    if all.len() > REPOSITORIES {
+        let oldest = all.iter().min_by_key(|(_, named)| named.used).map(|(repository, _)| repository.clone());
+        oldest.map(|repository| all.remove(&repository));
+    }
+}
+
+/// Makes what is kept of a repository that of the view, and asks it something.
+async fn ask<T>(
+    all: &AllNamed,
+    view: &View,
+    repository: &RepositoryName,
+    question: impl FnOnce(&Named) -> T,
+) -> Result<T, TreeError> {
+    // Not under the lock: whoever looks meanwhile finds none.
+    let taken = all.lock().remove(repository);
+    let mut named = taken.unwrap_or_default();
+    let done = named.follow(view, repository).await;
+    let answer = question(&named);
+    keep(all, repository, named);
+    done.map(|()| answer)
+}
+
+impl Work {
+    /// Whether a manifest of the repository refers to this, in the root as of the last flush.
+    pub(super) async fn is_named(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        ask(&self.named, &self.view(), repository, |named| named.has(digest)).await
+    }
+}
+
+impl Shared {
+    /// Those of `digests` that manifests of the repository refer to, and whether that is all of them: a manifest that
+    /// can't be read may refer to the others.
+    pub async fn named_among(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digests: Vec<Digest>,
+    ) -> Result<(Vec<Digest>, bool), TreeError> {
+        let _one = self.preparing.lock().await;
+        let (shared, repository) = (self.clone(), repository.clone());
+        on_thread(move || {
+            let base = shared.base();
+            // The way to each manifest is nearly the same.
+            let reader = shared.reader_on_thread(Arc::new(NodeCache::new(WAYS)));
+            let view = View::owned(reader, base.root);
+            let mut digests = digests;
+            block_on(ask(&shared.named, &view, &repository, |named| {
+                digests.retain(|digest| named.has(digest));
+                (digests, !named.unsure)
+            }))
+        })
+        .await?
+    }
+
+    /// Lets go of what was not needed for a while, and of what may be read better the next time.
+    pub fn drop_named(&self) {
+        self.named.lock().retain(|_, named| !named.unsure && named.used.is_some_and(|used| used.elapsed() < KEPT));
+    }
+}
+
+impl Tree {
+    /// Whether a manifest of the repository refers to this.
+    pub(crate) async fn is_named(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        Ok(!self.shared.named_among(repository, vec![digest.clone()]).await?.0.is_empty())
+    }
+
+    /// As [`Tree::delete_manifest`], but not what an index of the repository refers to.
+    ///
+    /// # Errors
+    /// [`TreeError::InUse`].
+    pub async fn delete_unused_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, TreeError> {
+        let tagged = self.shared.tagged(repository, digest).await?;
+        self.delete_unused(repository, digest, Target::Manifest(digest.clone(), tagged)).await
+    }
+
+    /// As [`Tree::delete_blob`], but not what a manifest of the repository refers to.
+    ///
+    /// # Errors
+    /// [`TreeError::InUse`].
+    pub async fn delete_unused_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
+        self.delete_unused(repository, digest, Target::Blob(digest.clone())).await
+    }
+
+    async fn delete_unused(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        what: Target,
+    ) -> Result<bool, TreeError> {
+        // So that the writer, and whoever waits for it, need not read every manifest.
+        self.shared.named_among(repository, vec![digest.clone()]).await?;
+        self.delete(repository, what, true).await
+    }
+}
