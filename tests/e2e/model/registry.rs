@@ -21,11 +21,12 @@ pub enum Part {
     /// Not before a manifest names it.
     Link,
     Root,
-    /// It was, and lost its last manifest: it will be taken out.
+    /// It was, and lost its last manifest: it will be taken out; or it came after a manifest that names it: it is
+    /// taken in now, or later.
     Either,
 }
 
-/// A manifest that may be pushed, and what must be in the repository then.
+/// A manifest that may be pushed, and what it refers to.
 #[derive(Clone)]
 pub struct Manifest {
     pub bytes: Vec<u8>,
@@ -117,11 +118,11 @@ impl Registry {
     /// Does it, and says with which status it is answered; commands that succeed count as 200.
     pub fn take(&mut self, step: &Step, root: &str) -> u16 {
         match step {
-            Step::PushBlob { repository, digest, .. } => self.at(repository).link(digest),
+            Step::PushBlob { repository, digest, .. } => self.link(repository, digest),
             Step::PushWrong { .. } => 400,
             Step::Mount { repository, digest, from } => {
                 if self.at(from).blobs.contains_key(digest) {
-                    self.at(repository).link(digest)
+                    self.link(repository, digest)
                 } else {
                     202
                 }
@@ -129,14 +130,6 @@ impl Registry {
             Step::PushManifest { repository, digest, tag } => {
                 let manifest = self.known[digest].clone();
                 let repository = self.at(repository);
-                let there = manifest.blobs.iter().all(|blob| repository.blobs.contains_key(blob))
-                    && manifest
-                        .manifests
-                        .iter()
-                        .all(|child| repository.manifests.contains(child) || repository.blobs.contains_key(child));
-                if !there {
-                    return 400;
-                }
                 repository.manifests.insert(digest.clone());
                 repository.tags.extend(tag.iter().map(|tag| (tag.clone(), digest.clone())));
                 for named in manifest.blobs.iter().chain(&manifest.manifests) {
@@ -146,6 +139,9 @@ impl Registry {
             }
             Step::DeleteTag { repository, tag } => deleted(self.at(repository).tags.remove(tag).is_some()),
             Step::DeleteManifest { repository, digest } => {
+                if self.repositories[repository].manifests.contains(digest) && self.is_named(repository, digest) {
+                    return 405;
+                }
                 let known = &self.known;
                 let repository = self.repositories.get_mut(repository).unwrap();
                 repository.tags.retain(|_, tagged| tagged != digest);
@@ -159,7 +155,12 @@ impl Registry {
                 }
                 deleted(there)
             }
-            Step::DeleteBlob { repository, digest } => deleted(self.at(repository).blobs.remove(digest).is_some()),
+            Step::DeleteBlob { repository, digest } => {
+                if self.repositories[repository].blobs.contains_key(digest) && self.is_named(repository, digest) {
+                    return 405;
+                }
+                deleted(self.at(repository).blobs.remove(digest).is_some())
+            }
             Step::Publish { once } => {
                 self.publication = if *once { Publication::Once(root.to_owned()) } else { Publication::All };
                 200
@@ -170,15 +171,31 @@ impl Registry {
                 200
             }
             Step::Collect => {
-                for part in self.repositories.values_mut().flat_map(|repository| repository.blobs.values_mut()) {
-                    if *part == Part::Either {
-                        *part = Part::Link;
+                for name in self.repositories.keys().cloned().collect::<Vec<_>>() {
+                    let blobs = self.repositories[&name].blobs.keys().cloned().collect::<Vec<_>>();
+                    for blob in blobs {
+                        let part = if self.is_named(&name, &blob) { Part::Root } else { Part::Link };
+                        self.at(&name).blobs.insert(blob, part);
                     }
                 }
                 200
             }
             Step::Restart => 200,
         }
+    }
+
+    /// What the owner is shown. What a manifest names and nobody pushed he may get from peers that happen to have it.
+    pub fn to_owner(&self) -> BTreeMap<String, Repository> {
+        let mut repositories = self.repositories.clone();
+        for repository in repositories.values_mut() {
+            let names = |manifest: &Digest| self.known[manifest].blobs.iter().chain(&self.known[manifest].manifests);
+            let named = repository.manifests.iter().flat_map(names);
+            let lacking =
+                named.filter(|named| !repository.blobs.contains_key(*named) && !repository.manifests.contains(*named));
+            let lacking: Vec<Digest> = lacking.cloned().collect();
+            repository.unsure.extend(lacking);
+        }
+        repositories
     }
 
     /// What a root of this moment shows: the blobs that its manifests name.
@@ -218,15 +235,23 @@ impl Registry {
         }
     }
 
+    /// Whether a manifest of the repository refers to it.
+    fn is_named(&self, repository: &str, digest: &str) -> bool {
+        let names = |manifest: &Digest| {
+            let Manifest { blobs, manifests, .. } = &self.known[manifest];
+            blobs.iter().chain(manifests).any(|named| named == digest)
+        };
+        self.repositories[repository].manifests.iter().any(names)
+    }
+
+    fn link(&mut self, repository: &str, digest: &str) -> u16 {
+        let part = if self.is_named(repository, digest) { Part::Either } else { Part::Link };
+        self.at(repository).blobs.entry(digest.to_owned()).or_insert(part);
+        201
+    }
+
     fn at(&mut self, name: &str) -> &mut Repository {
         self.repositories.get_mut(name).unwrap()
-    }
-}
-
-impl Repository {
-    fn link(&mut self, digest: &str) -> u16 {
-        self.blobs.entry(digest.to_owned()).or_insert(Part::Link);
-        201
     }
 }
 
