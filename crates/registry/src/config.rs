@@ -1,5 +1,6 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
+use crate::http::Origin;
 use cidery_core::Namespace;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ pub struct Config {
     /// `Host` header values that are accepted besides `localhost` and IP literals; without a port,
     /// any port matches.
     pub allowed_hosts: Vec<String>,
+    /// Web pages of other sites that may use the API with whatever rights their visitor has.
+    pub cors: Vec<Origin>,
     /// Whether manifests are taken whose blobs or child manifests are not all in their repository.
     /// They cannot be pulled whole from here; mirrors of single platforms push such indexes.
     pub sparse_manifests: bool,
@@ -59,6 +62,7 @@ impl Default for Config {
         Self {
             namespaces: Vec::new(),
             allowed_hosts: Vec::new(),
+            cors: Vec::new(),
             sparse_manifests: false,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),

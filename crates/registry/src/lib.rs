@@ -41,7 +41,7 @@ mod upload;
 pub use config::Config;
 pub use error::{Error, OpenError};
 pub use foreign::BadBlob;
-pub use http::{ClientCertificates, Credentials, Secure, Tls, TlsError};
+pub use http::{ClientCertificates, Credentials, Origin, OriginError, Secure, Tls, TlsError};
 pub use images::Image;
 pub use names::Rule;
 pub use pin::{PinError, Pinning};

@@ -5,6 +5,7 @@
 
 mod activity;
 mod connection;
+mod cors;
 mod deadline;
 mod fault;
 mod guard;
@@ -39,6 +40,7 @@ use route::Route;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 pub use connection::Secure;
+pub use cors::{Origin, OriginError};
 pub use serve::serve;
 pub use tls::{ClientCertificates, Credentials, Tls, TlsError};
 
@@ -50,7 +52,8 @@ const MAX_HEADERS: usize = 32 << 10;
 
 /// The API as a service.
 pub fn router(registry: Arc<Inner>) -> Router {
-    Router::new().fallback(dispatch).with_state(registry)
+    let pages = (!registry.config.cors.is_empty()).then(|| cors::layer(&registry.config.cors));
+    Router::new().fallback(dispatch).with_state(registry).layer(tower::util::option_layer(pages))
 }
 
 /// What a handler knows of a request besides its route and body.
@@ -104,7 +107,8 @@ async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
     let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
-    guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
+    let config = &registry.config;
+    guard::check_headers(caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
     let route = Route::parse(parts.uri.path())?;
     caller.check_method(&parts.method)?;
     let query = Query::of(&parts.uri);

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod cold;
+mod cors;
 mod durable;
 mod faults;
 mod landscape;
