@@ -18,4 +18,5 @@ mod refusals;
 mod scrub;
 mod static_binary;
 mod streams;
+mod tls;
 mod upkeep;

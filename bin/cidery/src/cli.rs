@@ -123,6 +123,7 @@ Examples:
   cidery serve
   cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
   cidery serve --cache-limit 50GiB --reserve 5GiB --history 100
+  cidery serve --http 0.0.0.0:5000 --tls-cert registry.pem --tls-key registry.key
 
 Sizes are bytes, or have a unit: 500MB, 50GiB. Durations: 90s, 30m, 24h, 7days.")]
 pub struct Serve {
@@ -163,6 +164,8 @@ pub struct Serve {
     /// When a blob that no manifest ever named is given up [default: 24h]
     #[arg(long, env = "CIDERY_BLOB_EXPIRY", value_name = "DURATION")]
     pub blob_expiry: Option<Time>,
+    #[command(flatten)]
+    pub listener: crate::listener::Flags,
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -340,6 +343,8 @@ mod tests {
             "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
              --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
             "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
+            "cidery serve --tls-cert c --tls-key k --tls-client-ca a --tls-client optional --cors https://ui.example \
+             --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",
