@@ -16,6 +16,7 @@ mod model;
 mod pins;
 mod refusals;
 mod scrub;
+mod slow;
 mod static_binary;
 mod streams;
 mod tls;

@@ -4,6 +4,7 @@
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::Frame;
+use parking_lot::Mutex;
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -30,22 +31,32 @@ pub struct Pressure {
     start: Instant,
     /// Milliseconds from `start` to when the last one had to wait; 0 for never.
     last: AtomicU64,
+    /// When somebody had to wait for what: so that the log says once what happens a thousand times.
+    noted: Mutex<Vec<(&'static str, Instant)>>,
 }
 
 impl Pressure {
     /// Nobody waits.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), last: AtomicU64::new(0) })
+        Arc::new(Self { start: Instant::now(), last: AtomicU64::new(0), noted: Mutex::default() })
     }
 
     /// Somebody had to wait for one of the `what`, of which there are at most `limit`.
     pub fn note(&self, what: &'static str, limit: usize) {
-        let was_on = self.is_on();
         let now = self.start.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         self.last.store(now.max(1), Ordering::Relaxed);
-        if !was_on {
+        if self.is_new(what) {
             tracing::warn!(limit, "all {what} are taken: clients wait or are told to come back, and slow ones are cut");
         }
+    }
+
+    fn is_new(&self, what: &'static str) -> bool {
+        let mut noted = self.noted.lock();
+        let Some((_, last)) = noted.iter_mut().find(|(kind, _)| *kind == what) else {
+            noted.push((what, Instant::now()));
+            return true;
+        };
+        std::mem::replace(last, Instant::now()).elapsed() >= LINGER
     }
 
     fn is_on(&self) -> bool {
@@ -69,6 +80,11 @@ impl Patience {
     /// With clients that make no progress for `stall`.
     pub fn new(stall: Duration, pressure: Arc<Pressure>) -> Self {
         Self { stall, pressure }
+    }
+
+    /// The longest time without progress after which a client is given up.
+    pub fn stall(&self) -> Duration {
+        self.stall
     }
 
     /// The time without progress after which a client is given up now.
@@ -196,6 +212,19 @@ mod tests {
         patience.pressure.note("tests", 1);
         assert_eq!(given_up(&patience, 2000, second).await, None);
         assert_eq!(patience.limit().as_secs(), 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_says_once_what_happens_often() {
+        let pressure = Pressure::new();
+        assert!(pressure.is_new("uploads") && pressure.is_new("downloads"));
+        for _ in 0..20 {
+            tokio::time::advance(LINGER / 2).await;
+            assert!(!pressure.is_new("uploads"));
+        }
+        assert!(pressure.is_new("downloads"));
+        tokio::time::advance(LINGER).await;
+        assert!(pressure.is_new("uploads") && !pressure.is_new("uploads"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use socket2::SockRef;
 use std::{convert::Infallible, fmt, io, net::SocketAddr, pin::pin, time::Duration};
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::server::TlsStream;
@@ -106,6 +107,10 @@ impl Terms {
         // Small answers would wait for the acknowledgement of the ones before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        // What a client does not take stays with the kernel, for longer than the connection lasts here.
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(self.patience.stall() * 2)) {
+            tracing::debug!(%error, "TCP_USER_TIMEOUT could not be set");
         }
         let Some(tls) = &self.tls else { return Ok(Transport::Plain(stream)) };
         let handshake = async {
