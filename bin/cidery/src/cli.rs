@@ -34,6 +34,8 @@ pub struct Global {
     pub config: Option<PathBuf>,
 }
 
+// There is one, and it is taken apart at once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the node: registry, swarm and store
