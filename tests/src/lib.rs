@@ -2,6 +2,7 @@
 //! directory of its own, and ended with the test by its own process id.
 #![allow(clippy::unwrap_used)]
 
+pub mod certificates;
 pub mod content;
 pub mod disk;
 pub mod docker;

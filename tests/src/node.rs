@@ -96,7 +96,7 @@ impl Node {
         daemon.wait_for_line("Next:");
         let log = daemon.log();
         let line = log.lines().find(|line| line.trim_start().starts_with("registry ")).unwrap();
-        self.http = line.rsplit("http://").next().unwrap().trim().to_owned();
+        self.http = line.rsplit("://").next().unwrap().trim().to_owned();
         self.daemon = Some(daemon);
     }
 

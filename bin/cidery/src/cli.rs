@@ -34,6 +34,8 @@ pub struct Global {
     pub config: Option<PathBuf>,
 }
 
+// There is one, and it is taken apart at once.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the node: registry, swarm and store
@@ -123,6 +125,7 @@ Examples:
   cidery serve
   cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
   cidery serve --cache-limit 50GiB --reserve 5GiB --history 100
+  cidery serve --http 0.0.0.0:5000 --tls-cert registry.pem --tls-key registry.key
 
 Sizes are bytes, or have a unit: 500MB, 50GiB. Durations: 90s, 30m, 24h, 7days.")]
 pub struct Serve {
@@ -179,6 +182,8 @@ pub struct Serve {
     #[arg(long, env = "CIDERY_READ_ONLY", value_name = "BOOL", value_parser = truth())]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub read_only: Option<bool>,
+    #[command(flatten)]
+    pub listener: crate::listener::Flags,
 }
 
 /// true or false, as a flag, in the environment and in the file.
@@ -363,6 +368,8 @@ mod tests {
             "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
             "cidery serve --require-references --require-platforms linux/amd64,linux/arm64 --deletes=false --read-only",
             "cidery serve --require-references=false",
+            "cidery serve --tls-cert c --tls-key k --tls-client-ca a --tls-client optional --cors https://ui.example \
+             --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",

@@ -4,10 +4,11 @@
 //! arguments, environment or configuration files, and the only one that names every other crate.
 //!
 //! - [`cli`]: what can be typed. [`settings`]: flags over environment over a TOML file, in one step.
-//!   [`units`]: sizes and durations in them.
+//!   [`units`]: sizes and durations in them. [`listener`]: the part about the registry's listener.
 //! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
 //! - [`control`]: the Unix socket between the commands and the running node.
-//! - [`allocator`]: one setting of the C library's.
+//! - [`tls`]: the files of the listener's TLS, and their changes.
+//! - [`allocator`]: one setting of the C library's. [`limits`]: one of the system's.
 //! - [`line`]: errors as they are printed.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
 
@@ -15,10 +16,13 @@ mod allocator;
 mod cli;
 mod commands;
 mod control;
+mod limits;
 mod line;
+mod listener;
 mod publisher;
 mod serve;
 mod settings;
+mod tls;
 mod units;
 
 use clap::Parser;

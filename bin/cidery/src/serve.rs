@@ -43,6 +43,11 @@ pub fn init_logging() {
 
 /// Runs the node.
 pub async fn run(settings: ServeSettings) -> Result<()> {
+    crate::limits::raise_open_files();
+    let tls = match &settings.listener.tls {
+        Some(files) => Some(files.open().await?),
+        None => None,
+    };
     // The port first: the likeliest thing to be wrong, and nothing is touched yet.
     let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
     let store = open_store(&settings).await?;
@@ -76,7 +81,19 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         blob_expiry: settings.blob_expiry,
     };
     let control = tokio::spawn(control.serve(state, stopped(stopping.clone())));
-    let serving = registry.serve(listener, stopped(stopping));
+    if let Some((files, tls)) = settings.listener.tls.clone().zip(tls.clone()) {
+        tokio::spawn(async move {
+            if let Err(error) = files.watch(tls).await {
+                tracing::warn!(%error, "the TLS files are not watched: restart the node when they change");
+            }
+        });
+    }
+    let serving = async {
+        match tls {
+            Some(tls) => registry.serve_tls(listener, tls, stopped(stopping)).await,
+            None => registry.serve(listener, stopped(stopping)).await,
+        }
+    };
     tokio::pin!(serving);
 
     let mut signals = Signals::new()?;
@@ -150,7 +167,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
 }
 
 fn registry_config(settings: &ServeSettings) -> RegistryConfig {
-    RegistryConfig {
+    settings.listener.apply(RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
@@ -159,7 +176,7 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
         deletes: settings.deletes,
         read_only: settings.read_only,
         ..Default::default()
-    }
+    })
 }
 
 fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
@@ -189,7 +206,7 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
         path => format!(" --data {}", path.display()),
     };
     println!("cidery {}", env!("CARGO_PKG_VERSION"));
-    println!("  registry  http://{http}");
+    println!("  registry  {}://{http}", settings.listener.scheme());
     println!("  peer id   {}", node.peer_id());
     for address in node.addresses().await {
         println!("  address   {address}");

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{self, Switch},
+    listener::{self, ClientMode, Listener},
     units::{Size, Time},
 };
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,16 @@ struct File {
     require_platforms: Vec<String>,
     deletes: Option<bool>,
     read_only: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    tls_client: Option<ClientMode>,
+    cors: Vec<String>,
+    max_connections: Option<NonZeroUsize>,
+    max_uploads: Option<NonZeroUsize>,
+    max_downloads: Option<NonZeroUsize>,
+    header_timeout: Option<Time>,
+    stall_timeout: Option<Time>,
 }
 
 /// What every command needs, and the file for what only some do.
@@ -80,6 +91,7 @@ pub struct ServeSettings {
     pub require_platforms: Vec<Platform>,
     pub deletes: bool,
     pub read_only: bool,
+    pub listener: Listener,
 }
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
@@ -114,6 +126,18 @@ impl Settings {
         let first =
             |flag: Vec<String>, file: Vec<String>| Some(named(flag)).filter(|flag| !flag.is_empty()).unwrap_or(file);
         let swarm = first(flags.swarm, self.file.swarm);
+        let listener = listener::Flags {
+            tls_cert: self.file.tls_cert,
+            tls_key: self.file.tls_key,
+            tls_client_ca: self.file.tls_client_ca,
+            tls_client: self.file.tls_client,
+            cors: self.file.cors,
+            max_connections: self.file.max_connections,
+            max_uploads: self.file.max_uploads,
+            max_downloads: self.file.max_downloads,
+            header_timeout: self.file.header_timeout,
+            stall_timeout: self.file.stall_timeout,
+        };
         Ok(ServeSettings {
             data: self.data,
             http: flags.http.or(self.file.http).unwrap_or(DEFAULT_HTTP),
@@ -133,6 +157,7 @@ impl Settings {
             require_platforms: platforms(first(flags.require_platforms, self.file.require_platforms))?,
             deletes: flags.deletes.or(self.file.deletes).unwrap_or(true),
             read_only: flags.read_only.or(self.file.read_only).unwrap_or(false),
+            listener: flags.listener.over(listener).settle()?,
         })
     }
 }
@@ -223,6 +248,26 @@ mod tests {
         let serve = settings(file).serve(flags).expect("valid");
         assert_eq!((serve.cache_limit, serve.store_limit, serve.history), (Some(7), Some(1000), 1));
         for wrong in ["history = 0", "cache-limit = \"50 gigs\"", "reserve = -1", "blob-expiry = \"soon\""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_file_has_the_listeners_keys() {
+        let file = "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"\ntls-client = \"optional\"\n\
+                    cors = [\"https://ui.example\"]\nmax-connections = 7\nmax-uploads = 5\nmax-downloads = 6\n\
+                    header-timeout = \"5s\"\nstall-timeout = \"1m\"";
+        let listener = settings(file).serve(cli::Serve::default()).expect("valid").listener;
+        assert_eq!(listener.tls.expect("there is TLS").clients, Some(("a".into(), false)));
+        assert_eq!(listener.cors.len(), 1);
+        assert_eq!(
+            (listener.max_connections, listener.max_uploads, listener.max_downloads),
+            (Some(7), Some(5), Some(6))
+        );
+        let seconds = [listener.header_timeout, listener.stall_timeout].map(|time| time.map(|time| time.as_secs()));
+        assert_eq!(seconds, [Some(5), Some(60)]);
+        for wrong in ["max-uploads = 0", "tls-client = \"maybe\"", "cors = \"https://ui.example\"", "stall-timeout = 5"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

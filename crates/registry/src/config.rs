@@ -1,6 +1,9 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
-use crate::tree::{Missing, Platform};
+use crate::{
+    http::Origin,
+    tree::{Missing, Platform},
+};
 use cidery_core::Namespace;
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ pub struct Config {
     pub deletes: bool,
     /// Whether nothing can be pushed or deleted over HTTP.
     pub read_only: bool,
+    /// Web pages of other sites that may use the API with whatever rights their visitor has.
+    pub cors: Vec<Origin>,
     /// The largest manifest that is taken or passed on, in bytes (distribution-spec: at least 4 MiB).
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
@@ -30,11 +35,18 @@ pub struct Config {
     /// Uploads that may be open at once; each holds up to about 1 MiB while it is idle. Beyond it,
     /// those that were interrupted go before a new one is refused.
     pub max_uploads: usize,
-    /// Connections that are served at once; further ones wait to be accepted.
+    /// Blobs that may be on their way to clients at once; each takes up to about 3 MiB while its client is
+    /// slow. Further ones wait for [`Config::queue_timeout`], then they are refused.
+    pub max_downloads: usize,
+    /// Connections that are served at once. Further ones wait for [`Config::queue_timeout`], then they are
+    /// told to come back.
     pub max_connections: usize,
-    /// How long a client may take to send a request's head.
+    /// How long a connection or a download waits for its turn.
+    pub queue_timeout: Duration,
+    /// How long a client may take to send a request's head, and to begin with it.
     pub header_timeout: Duration,
-    /// How long a body may make no progress, in either direction.
+    /// How long a body may make next to no progress, in either direction. While others wait for their turn
+    /// it is a twelfth of that.
     pub stall_timeout: Duration,
     /// The most names in one answer of the catalog or a tag list. A tag list's larger `n` is cut to it, the
     /// catalog's is refused.
@@ -64,11 +76,14 @@ impl Default for Config {
             require_platforms: Vec::new(),
             deletes: true,
             read_only: false,
+            cors: Vec::new(),
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),
             blob_expiry: Duration::from_secs(24 * 3600),
             max_uploads: 256,
+            max_downloads: 256,
             max_connections: 1024,
+            queue_timeout: Duration::from_secs(15),
             header_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(120),
             page_limit: 10_000,

@@ -4,8 +4,11 @@ use crate::{
     config::Config,
     error::{Error, OpenError},
     foreign::{ForeignRoot, Roots, Verdicts},
-    http, lacking,
+    http::{self, Tls},
+    lacking,
     names::{self, Named, Space},
+    patience::{Patience, Pressure},
+    places::Places,
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -18,10 +21,13 @@ use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking};
 
 /// How often expired and idle uploads, and idle sessions, are looked for, at least.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Large manifests that may be in memory while they arrive.
+const LARGE_MANIFESTS: usize = 16;
 
 /// All repositories are looked through for blobs that no manifest names this long after a start …
 const FIRST_WHOLE: Duration = Duration::from_secs(600);
@@ -47,6 +53,12 @@ pub(crate) struct Inner {
     pub uploads: Arc<Uploads>,
     /// Searches for what own manifests name and nobody pushed.
     pub lacking: Semaphore,
+    /// Places of blobs that are on their way to clients.
+    pub downloads: Places,
+    /// Places of manifests that are large, and in memory while they arrive.
+    pub large_manifests: Places,
+    /// Whether clients wait for what others have.
+    pub pressure: Arc<Pressure>,
 }
 
 /// A repository, found by its full name.
@@ -96,10 +108,12 @@ impl Registry {
         roots: Arc<dyn RootStore>,
         network: Arc<dyn Network>,
     ) -> Result<Self, OpenError> {
+        let pressure = Pressure::new();
         let (uploads, stored) = {
             let (config, blocks, roots) = (config.clone(), blocks.clone(), roots.clone());
+            let pressure = pressure.clone();
             spawn_blocking(move || {
-                Ok::<_, OpenError>((Uploads::load(&config, blocks, roots.clone())?, roots.namespaces()?))
+                Ok::<_, OpenError>((Uploads::load(&config, pressure, blocks, roots.clone())?, roots.namespaces()?))
             })
             .await??
         };
@@ -117,8 +131,25 @@ impl Registry {
         let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
         let lacking = Semaphore::new(lacking::AT_ONCE);
-        let inner =
-            Arc::new(Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads, lacking });
+        let places = |what, limit| Places::new(what, limit, config.queue_timeout, pressure.clone());
+        let downloads = places("downloads", config.max_downloads);
+        let large_manifests = places("places of large manifests", LARGE_MANIFESTS);
+        let inner = Inner {
+            config,
+            blocks,
+            roots,
+            network,
+            trees,
+            local,
+            foreign,
+            verdicts,
+            uploads,
+            lacking,
+            downloads,
+            large_manifests,
+            pressure,
+        };
+        let inner = Arc::new(inner);
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
@@ -136,8 +167,30 @@ impl Registry {
     ///
     /// # Errors
     /// When the listener fails for good.
-    pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let served = http::serve(self.inner.clone(), listener, shutdown).await;
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        self.serve_on(listener, None, shutdown).await
+    }
+
+    /// As [`Registry::serve`], but HTTP/1.1 and HTTP/2 over TLS.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_tls(
+        &self,
+        listener: TcpListener,
+        tls: Tls,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        self.serve_on(listener, Some(tls), shutdown).await
+    }
+
+    async fn serve_on(
+        &self,
+        listener: TcpListener,
+        tls: Option<Tls>,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let served = http::serve(self.inner.clone(), listener, tls, shutdown).await;
         self.save_uploads().await;
         served
     }
@@ -166,6 +219,11 @@ impl Registry {
 }
 
 impl Inner {
+    /// How long clients are borne with.
+    pub fn patience(&self) -> Patience {
+        Patience::new(self.config.stall_timeout, self.pressure.clone())
+    }
+
     /// Makes links of blobs that lost their last manifest, and ends links that no manifest named within `age`.
     pub async fn tidy(&self, all: bool, age: Duration) {
         for tree in self.trees.values() {

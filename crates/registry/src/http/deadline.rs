@@ -3,41 +3,38 @@
 //! A body's producer gives up by itself when hyper takes nothing of it any more; but what hyper and
 //! the frames between them hold would wait for the client for ever, and the connection with it.
 
+use crate::patience::{Meter, Patience};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
-    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::time::{Instant, Sleep};
 
-/// Fails when a write makes no progress for `limit`.
+/// Fails when writes make next to no progress for longer than there is patience.
 pub struct WriteDeadline<S> {
     stream: S,
-    limit: Duration,
-    sleep: Pin<Box<Sleep>>,
-    /// Whether a write waits, so that `sleep` runs.
-    waiting: bool,
+    meter: Meter,
 }
 
 impl<S> WriteDeadline<S> {
     /// Nothing is being written yet.
-    pub fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, sleep: Box::pin(tokio::time::sleep(limit)), waiting: false }
+    pub fn new(stream: S, patience: &Patience) -> Self {
+        Self { stream, meter: patience.meter() }
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waiting = false;
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+        size: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        if let Poll::Ready(result) = &written {
+            self.meter.moved(result.as_ref().map_or(0, size));
             return written;
         }
-        if !std::mem::replace(&mut self.waiting, true) {
-            self.sleep.as_mut().reset(Instant::now() + self.limit);
-        }
-        self.sleep.as_mut().poll(cx).map(|()| {
-            let what = format!("the client took nothing for {:?}", self.limit);
+        self.meter.poll_wait(cx).map(|_| {
+            let what = format!("the client took next to nothing for {:?}", self.meter.limit());
             Err(io::Error::new(io::ErrorKind::TimedOut, what))
         })
     }
@@ -52,7 +49,7 @@ impl<S: Read + Unpin> Read for WriteDeadline<S> {
 impl<S: Write + Unpin> Write for WriteDeadline<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, written)
+        self.watch(cx, written, |size| *size)
     }
 
     fn poll_write_vectored(
@@ -61,7 +58,7 @@ impl<S: Write + Unpin> Write for WriteDeadline<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, written)
+        self.watch(cx, written, |size| *size)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -70,11 +67,11 @@ impl<S: Write + Unpin> Write for WriteDeadline<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.watch(cx, flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.watch(cx, shut, |()| 0)
     }
 }

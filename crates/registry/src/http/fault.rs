@@ -39,12 +39,15 @@ pub enum Fault {
     NameUnknown,
     NoSpace,
     NotFound,
+    NotTls,
+    Overloaded,
     PageInvalid,
     PeersStalled,
     RangeInvalid,
     SizeInvalid,
     Stopping,
     TagInvalid,
+    TooManyDownloads,
     TooManyUploads,
     TreeMalformed,
     Unresolved,
@@ -83,6 +86,12 @@ impl Fault {
                 "no space left where the registry keeps its data; an open upload can be resumed or cancelled",
             ),
             Self::NotFound => (S::NOT_FOUND, "UNSUPPORTED", "there is nothing at this path"),
+            Self::NotTls => {
+                (S::BAD_REQUEST, "UNSUPPORTED", "this registry speaks TLS here, and was asked without: use https://")
+            }
+            Self::Overloaded => {
+                (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "all connections are in use; come back in a moment")
+            }
             Self::PageInvalid => (S::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "invalid number of results requested"),
             Self::PeersStalled => {
                 (S::GATEWAY_TIMEOUT, "UNAVAILABLE", "nobody who was asked sent the content in time; try again")
@@ -91,6 +100,9 @@ impl Fault {
             Self::SizeInvalid => (S::BAD_REQUEST, "SIZE_INVALID", "provided length did not match content length"),
             Self::Stopping => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the registry is stopping"),
             Self::TagInvalid => (S::BAD_REQUEST, "TAG_INVALID", "manifest tag did not match URI"),
+            Self::TooManyDownloads => {
+                (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many blobs are on their way; come back in a moment")
+            }
             Self::TooManyUploads => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many uploads are open"),
             Self::TreeMalformed => (S::NOT_FOUND, "MANIFEST_INVALID", "the registry behind this name is malformed"),
             Self::Unresolved => {
@@ -138,7 +150,10 @@ impl ApiError {
     /// The answer, in OCI JSON. What stays in the log is logged here.
     pub fn respond(self, request: &str) -> Response {
         let (status, code, default) = self.fault.row();
-        let message = if status.is_server_error() {
+        let message = if self.fault == Fault::Overloaded {
+            // Many a second, and nothing that went wrong: the log has one line for all of them.
+            default.to_owned()
+        } else if status.is_server_error() {
             let source = self.source.as_deref().map(|source| source as &dyn StdError);
             let said = self.message.as_deref().unwrap_or(default);
             tracing::error!(request, code, error = source.map(Chain).map(tracing::field::display), "{said}");

@@ -1,7 +1,10 @@
 //! Who may do what. Loopback is not trusted blindly: a web page or a reverse proxy on this machine
 //! also calls from there (DNS rebinding, forwarded requests).
 
-use super::fault::{ApiError, Fault};
+use super::{
+    cors::Origin,
+    fault::{ApiError, Fault},
+};
 use axum::http::{HeaderMap, Method, Uri, header, uri::Authority};
 use cidery_core::Scope;
 use std::net::{IpAddr, SocketAddr};
@@ -36,8 +39,15 @@ impl Caller {
     }
 }
 
-/// Refuses requests that did not come straight from a client that meant this registry.
-pub fn check_headers(caller: Caller, uri: &Uri, headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
+/// Refuses requests that did not come straight from a client that meant this registry, or from a page of
+/// one of the `pages`.
+pub fn check_headers(
+    caller: Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+    allowed: &[String],
+    pages: &[Origin],
+) -> Result<(), ApiError> {
     let denied = |message: String| Err(ApiError::new(Fault::Denied, message));
     // A name in `Host` that nobody configured is how DNS rebinding looks. IP literals can't be rebound,
     // but from loopback only loopback ones are expected.
@@ -50,7 +60,9 @@ pub fn check_headers(caller: Caller, uri: &Uri, headers: &HeaderMap, allowed: &[
             ));
         }
     }
-    if let Some(origin) = headers.get(header::ORIGIN) {
+    let origin = headers.get(header::ORIGIN);
+    let trusted = origin.is_some_and(|origin| pages.iter().any(|page| page.is(origin)));
+    if let Some(origin) = origin.filter(|_| !trusted) {
         let origin = origin.to_str().unwrap_or("");
         let own = origin.split_once("://").is_some_and(|(_, host)| host_allowed(host, caller, allowed));
         if !own {
@@ -59,7 +71,7 @@ pub fn check_headers(caller: Caller, uri: &Uri, headers: &HeaderMap, allowed: &[
     }
     // Images and the like, which a page loads without an Origin. Only browsers send this: `none` is the
     // person at the address bar.
-    if let Some(site) = headers.get("sec-fetch-site")
+    if let Some(site) = headers.get("sec-fetch-site").filter(|_| !trusted)
         && !matches!(site.as_bytes(), b"same-origin" | b"none")
     {
         return denied("requests of web pages from elsewhere are refused (Sec-Fetch-Site)".into());
@@ -110,7 +122,8 @@ mod tests {
         }
         let caller = Caller::at(Some(address.parse().unwrap()));
         let allowed = ["registry.lan".to_owned(), "other.lan:5000".to_owned()];
-        check_headers(caller, &Uri::from_static("/v2/"), &headers, &allowed).is_ok()
+        let pages = ["https://ui.example".parse().unwrap()];
+        check_headers(caller, &Uri::from_static("/v2/"), &headers, &allowed, &pages).is_ok()
     }
 
     const LOOPBACK: &str = "127.0.0.1:1";
@@ -153,6 +166,9 @@ mod tests {
         }
         assert!(check(LOOPBACK, "localhost:5000", &[("origin", "http://localhost:5000")]));
         assert!(check(ELSEWHERE, "192.0.2.1", &[("x-forwarded-for", "1.2.3.4")]));
+        let page = |origin| check(LOOPBACK, "localhost:5000", &[("origin", origin), ("sec-fetch-site", "cross-site")]);
+        assert!(page("https://ui.example"));
+        assert!(!page("http://ui.example") && !page("https://ui.example:8443") && !page("https://ui.example.evil"));
         assert!(!check(ELSEWHERE, "192.0.2.1", &[("origin", "https://evil.example")]));
     }
 

@@ -3,6 +3,9 @@
 //! Every answer passes through [`dispatch`], so every answer has the API's version and a request id,
 //! and every refusal, a panic included, is OCI error JSON.
 
+mod activity;
+mod connection;
+mod cors;
 mod deadline;
 mod fault;
 mod guard;
@@ -14,6 +17,7 @@ mod range;
 mod reply;
 mod route;
 mod serve;
+mod tls;
 
 use crate::{
     registry::{Inner, Opened, Source},
@@ -31,11 +35,15 @@ use cidery_unixfs::UnixfsError;
 use fault::{ApiError, Fault, Reply};
 use futures::FutureExt;
 use guard::Caller;
+use hyper::body::Incoming;
 use query::Query;
 use route::Route;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
+pub use connection::Secure;
+pub use cors::{Origin, OriginError};
 pub use serve::serve;
+pub use tls::{ClientCertificates, Credentials, Tls, TlsError};
 
 /// Longest path and query: a name, two digests and a page's parameters fit many times.
 const MAX_URI: usize = 4096;
@@ -45,7 +53,8 @@ const MAX_HEADERS: usize = 32 << 10;
 
 /// The API as a service.
 pub fn router(registry: Arc<Inner>) -> Router {
-    Router::new().fallback(dispatch).with_state(registry)
+    let pages = (!registry.config.cors.is_empty()).then(|| cors::layer(&registry.config.cors));
+    Router::new().fallback(dispatch).with_state(registry).layer(tower::util::option_layer(pages))
 }
 
 /// What a handler knows of a request besides its route and body.
@@ -58,20 +67,37 @@ struct Context {
 }
 
 async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Response {
-    let id = format!("{:016x}", rand::random::<u64>());
+    let id = request_id();
     // A panic spoils nothing that a later request sees: state is behind locks that are not poisoned,
     // and uploads fall back to their last saved state.
     let answer = AssertUnwindSafe(answer(registry, request)).catch_unwind().await;
-    let mut response = match answer {
+    let response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(&id),
         Err(_) => ApiError::new(Fault::Internal, "a request panicked").respond(&id),
     };
+    marked(response, &id)
+}
+
+/// The answer to a client that is not served.
+fn refused(request: hyper::Request<Incoming>, fault: Fault) -> Response {
+    let (parts, body) = request.into_parts();
+    drop(leftover::drained(&parts.headers, Body::new(body)));
+    let id = request_id();
+    marked(ApiError::from(fault).respond(&id), &id)
+}
+
+fn request_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// Adds what every answer has.
+fn marked(mut response: Response, id: &str) -> Response {
     let headers = response.headers_mut();
     let version = HeaderName::from_static("docker-distribution-api-version");
     headers.insert(version, HeaderValue::from_static("registry/2.0"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     response
@@ -82,7 +108,8 @@ async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
     let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
-    guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
+    let config = &registry.config;
+    guard::check_headers(caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
     let route = Route::parse(parts.uri.path())?;
     caller.check_method(&parts.method)?;
     mode::check(&registry.config, &route, &parts.method)?;

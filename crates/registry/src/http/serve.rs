@@ -1,17 +1,16 @@
-//! The listener: HTTP/1.1 over TCP, with bounded connections, heads that must come in time,
-//! answers that must be taken in time, and an orderly end.
+//! The listener: bounded connections, of which those that have no place wait for one, and an orderly end.
 
-use super::{deadline::WriteDeadline, router};
-use crate::registry::Inner;
-use axum::extract::ConnectInfo;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use super::{
+    connection::{Terms, stopped},
+    router,
+    tls::Tls,
+};
+use crate::{places::Places, registry::Inner};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
-use tower::ServiceExt;
 
 /// How long requests may go on after the listener was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -19,20 +18,28 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long accepting rests when there are no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a client may keep a connection waiting.
-#[derive(Clone, Copy)]
-struct Times {
-    /// Until a request's head is here.
-    header: Duration,
-    /// Without taking a byte of what is sent.
-    stall: Duration,
+/// Connections that may wait for a place at once, or be told that there is none. Further ones are not accepted.
+const LOBBY: usize = 128;
+
+/// What the listener's connections share.
+struct Host {
+    terms: Terms,
+    /// Places of connections that are served.
+    places: Places,
 }
 
 /// Serves until `shutdown`, then gives open requests a moment to finish.
-pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(registry.config.max_connections));
-    let times = Times { header: registry.config.header_timeout, stall: registry.config.stall_timeout };
-    let app = router(registry);
+pub async fn serve(
+    registry: Arc<Inner>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (limit, header) = (registry.config.max_connections, registry.config.header_timeout);
+    let places = Places::new("connections", limit, registry.config.queue_timeout, registry.pressure.clone());
+    let patience = registry.patience();
+    let host = Arc::new(Host { terms: Terms { app: router(registry), tls, header, patience }, places });
+    let accepting = Arc::new(Semaphore::new(limit.saturating_add(LOBBY).min(Semaphore::MAX_PERMITS)));
     // Closed when the last connection is gone; its value turns true when they are to stop.
     let (stop, stopping) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
@@ -40,16 +47,16 @@ pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl F
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             accepted = async {
-                // Never closed while `permits` is held here.
-                let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+                // Never closed while `accepting` is held here.
+                let permit = accepting.clone().acquire_owned().await.map_err(io::Error::other)?;
                 Ok::<_, io::Error>((listener.accept().await?, permit))
             } => accepted,
         };
         match accepted {
             Ok(((stream, peer), permit)) => {
-                let (app, stopping) = (app.clone(), stopping.clone());
+                let (host, stopping) = (host.clone(), stopping.clone());
                 tokio::spawn(async move {
-                    connection(app, stream, ConnectInfo(peer), times, stopping).await;
+                    host.admit(stream, peer, stopping).await;
                     drop(permit);
                 });
             }
@@ -69,41 +76,16 @@ pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl F
     Ok(())
 }
 
-async fn connection(
-    app: axum::Router,
-    stream: TcpStream,
-    peer: ConnectInfo<std::net::SocketAddr>,
-    times: Times,
-    mut stopping: watch::Receiver<bool>,
-) {
-    // Small answers would wait for the acknowledgement of the ones before.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        app.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(times.header)
-        .serve_connection(WriteDeadline::new(TokioIo::new(stream), times.stall), service);
-    let mut connection = pin!(connection);
-    let mut told = false;
-    loop {
-        tokio::select! {
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return;
-            }
-            changed = stopping.changed(), if !told => {
-                told = true;
-                // An error means that the listener is gone, which is as good as being told.
-                let _ = changed;
-                connection.as_mut().graceful_shutdown();
-            }
+impl Host {
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
+        let place = tokio::select! {
+            place = self.places.take() => place,
+            // Nobody who has not been served yet is waited for.
+            () = stopped(&mut stopping) => return,
+        };
+        match place {
+            Some(_place) => self.terms.serve(stream, peer, stopping).await,
+            None => self.terms.refuse(stream, peer).await,
         }
     }
 }

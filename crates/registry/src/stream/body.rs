@@ -1,5 +1,6 @@
 //! A body of known length that is fed through a bounded channel.
 
+use crate::places::Place;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::{
@@ -35,11 +36,19 @@ pub struct FrameBody {
     remaining: u64,
     failed: bool,
     fate: Option<Box<dyn Fate>>,
+    /// Its place among all that are on their way.
+    _place: Option<Place>,
 }
 
 impl FrameBody {
     pub(super) fn new(frames: mpsc::Receiver<Result<Bytes, BodyError>>, size: u64) -> Self {
-        Self { frames, remaining: size, failed: false, fate: None }
+        Self { frames, remaining: size, failed: false, fate: None, _place: None }
+    }
+
+    /// Keeps a place until the body is gone.
+    pub fn in_place(mut self, place: Place) -> Self {
+        self._place = Some(place);
+        self
     }
 
     /// Tells `fate` when the body is gone.

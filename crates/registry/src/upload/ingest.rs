@@ -3,18 +3,24 @@
 use super::{Offset, Upload, UploadError, Uploads, engine::Work, save::SAVE_EVERY};
 use crate::{
     hash::Hasher,
+    patience::{Meter, TooSlow},
     tree::{Blob, TreeError},
 };
 use axum::body::Body;
 use bytes::Bytes;
 use cidery_core::{Cid, Digest, Fetcher, StoreError, ports::LocalFetcher};
 use cidery_unixfs::{FileReader, UnixfsError};
-use http_body_util::BodyExt;
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// What is hashed and stored at once. Two of them are in memory: one fills while one is worked on.
 const BATCH: usize = 512 << 10;
+
+/// Most frames in one batch: a client may send them as small as it likes, and each takes some memory.
+const FRAMES: usize = 4096;
 
 /// What came of a wait for more of a body.
 enum More {
@@ -25,7 +31,7 @@ enum More {
 
 enum Cut {
     Broken(axum::Error),
-    Stalled,
+    Stalled(Duration),
 }
 
 impl Uploads {
@@ -44,9 +50,10 @@ impl Uploads {
         }
         let engine = work.wake(&self.blocks, &upload.hold).await?;
         let mut taking = tokio::spawn(async move { Ok::<_, UploadError>(engine) });
+        let mut meter = self.patience.meter();
         let mut saving: Option<JoinHandle<Result<(), StoreError>>> = None;
         let (engine, cut) = loop {
-            let more = self.more(&mut body).await;
+            let more = more(&mut body, &mut meter).await;
             let engine = taking.await??;
             upload.received.store(engine.written(), Ordering::Release);
             upload.touch();
@@ -74,26 +81,11 @@ impl Uploads {
             }
             None => Ok(()),
             Some(Cut::Broken(source)) => Err(UploadError::Broken { received: upload.received(), source }),
-            Some(Cut::Stalled) => Err(UploadError::Stalled(self.stall)),
-        }
-    }
-
-    async fn more(&self, body: &mut Body) -> More {
-        let (mut batch, mut size) = (Vec::new(), 0);
-        while size < BATCH {
-            match tokio::time::timeout(self.stall, body.frame()).await {
-                Err(_) => return More::Cut(batch, Cut::Stalled),
-                Ok(Some(Err(error))) => return More::Cut(batch, Cut::Broken(error)),
-                Ok(None) => break,
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        size += data.len();
-                        batch.push(data);
-                    }
-                }
+            Some(Cut::Stalled(limit)) => {
+                upload.stalled.store(true, Ordering::Release);
+                Err(UploadError::Stalled(limit))
             }
         }
-        if batch.is_empty() { More::End } else { More::Batch(batch) }
     }
 
     /// Ends the upload in a blob, or, where the digest is wrong, in nothing.
@@ -146,4 +138,23 @@ impl Uploads {
         };
         Ok(spawn_blocking(hash).await??)
     }
+}
+
+/// Waits for the next batch.
+async fn more(body: &mut Body, meter: &mut Meter) -> More {
+    let (mut batch, mut size) = (Vec::new(), 0);
+    while size < BATCH && batch.len() < FRAMES {
+        match meter.frame(body).await {
+            Err(TooSlow) => return More::Cut(batch, Cut::Stalled(meter.limit())),
+            Ok(Some(Err(error))) => return More::Cut(batch, Cut::Broken(error)),
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    size += data.len();
+                    batch.push(data);
+                }
+            }
+        }
+    }
+    if batch.is_empty() { More::End } else { More::Batch(batch) }
 }

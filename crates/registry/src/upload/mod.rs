@@ -14,7 +14,11 @@ mod ingest;
 mod record;
 mod save;
 
-use crate::{config::Config, tree::Blob, tree::TreeError};
+use crate::{
+    config::Config,
+    patience::{Patience, Pressure},
+    tree::{Blob, TreeError},
+};
 use axum::body::Body;
 use cidery_core::{Blockstore, Digest, Hold, Namespace, RepositoryName, RootStore, StoreError};
 use cidery_unixfs::UnixfsError;
@@ -24,7 +28,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -82,8 +86,8 @@ pub enum UploadError {
         #[source]
         source: axum::Error,
     },
-    /// The client sent nothing for too long; what came before is kept.
-    #[error("the client sent nothing for {0:?}")]
+    /// The client sent next to nothing for too long; what came before is kept.
+    #[error("the client sent nothing, or next to nothing, for {0:?}")]
     Stalled(Duration),
     /// The bytes have another digest. The upload is cancelled.
     #[error("the uploaded content has the digest {actual}, not {expected}")]
@@ -117,6 +121,8 @@ pub struct Upload {
     /// The leaf boundary up to which a restart would know it; 0: not saved.
     saved: AtomicU64,
     touched: Mutex<SystemTime>,
+    /// Its client was cut off for being slow, and did not come back yet.
+    stalled: AtomicBool,
     work: Arc<AsyncMutex<Work>>,
     /// What it has put into the store.
     hold: Arc<dyn Hold>,
@@ -162,11 +168,12 @@ impl Upload {
     /// Whether its client has probably gone: pushes that were interrupted must not keep others out
     /// for as long as they could be resumed.
     fn is_given_up(&self) -> bool {
-        self.idle() >= if self.is_empty() { EMPTY_IDLE } else { BEGUN_IDLE }
+        self.stalled.load(Ordering::Acquire) || self.idle() >= if self.is_empty() { EMPTY_IDLE } else { BEGUN_IDLE }
     }
 
     async fn lock(&self) -> Result<OwnedMutexGuard<Work>, UploadError> {
         self.touch();
+        self.stalled.store(false, Ordering::Release);
         let work = tokio::time::timeout(HANDOVER, self.work.clone().lock_owned()).await;
         match work {
             Err(_) => Err(UploadError::Busy),
@@ -183,7 +190,8 @@ pub struct Uploads {
     roots: Arc<dyn RootStore>,
     limit: usize,
     expiry: Duration,
-    stall: Duration,
+    patience: Patience,
+    pressure: Arc<Pressure>,
 }
 
 /// Where a chunk says it belongs, and how long it is, if it says so.
@@ -199,6 +207,7 @@ impl Uploads {
     /// Takes up those that were saved. Call it from a blocking thread.
     pub fn load(
         config: &Config,
+        pressure: Arc<Pressure>,
         blocks: Arc<dyn Blockstore>,
         roots: Arc<dyn RootStore>,
     ) -> Result<Arc<Self>, StoreError> {
@@ -215,14 +224,16 @@ impl Uploads {
                 }
             }
         }
-        let (limit, expiry, stall) = (config.max_uploads, config.upload_expiry, config.stall_timeout);
-        Ok(Arc::new(Self { open: Mutex::new(open), blocks, roots, limit, expiry, stall }))
+        let (limit, expiry) = (config.max_uploads, config.upload_expiry);
+        let patience = Patience::new(config.stall_timeout, pressure.clone());
+        Ok(Arc::new(Self { open: Mutex::new(open), blocks, roots, limit, expiry, patience, pressure }))
     }
 
     /// Opens one.
     pub fn start(&self, namespace: &Namespace, repository: &RepositoryName) -> Result<Arc<Upload>, UploadError> {
         let mut open = self.open.lock();
         if open.len() >= self.limit && !self.make_room(&mut open) {
+            self.pressure.note("uploads", self.limit);
             return Err(UploadError::TooMany(self.limit));
         }
         let upload = Arc::new(Upload {
@@ -232,6 +243,7 @@ impl Uploads {
             received: AtomicU64::new(0),
             saved: AtomicU64::new(0),
             touched: Mutex::new(SystemTime::now()),
+            stalled: AtomicBool::new(false),
             work: Arc::new(AsyncMutex::new(Work::Dormant(Vec::new()))),
             hold: self.blocks.hold(),
         });

@@ -10,7 +10,10 @@ use cidery_unixfs::FileBuilder;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use thiserror::Error;
@@ -71,6 +74,7 @@ pub fn read(record: &UploadRecord, hold: Arc<dyn Hold>) -> Result<Upload, Record
         received: AtomicU64::new(boundary),
         saved: AtomicU64::new(boundary.max(1)),
         touched: Mutex::new(UNIX_EPOCH + Duration::from_secs(head.touched)),
+        stalled: AtomicBool::new(false),
         work: Arc::new(tokio::sync::Mutex::new(Work::Dormant(builder.to_vec()))),
         hold,
     })

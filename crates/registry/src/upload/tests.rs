@@ -9,7 +9,8 @@ struct Open {
 impl Open {
     fn new(max_uploads: usize) -> Self {
         let (config, store) = (Config { max_uploads, ..Config::default() }, MemoryStore::new());
-        let uploads = Uploads::load(&config, Arc::new(store.clone()), Arc::new(store.clone())).unwrap();
+        let uploads =
+            Uploads::load(&config, Pressure::new(), Arc::new(store.clone()), Arc::new(store.clone())).unwrap();
         Self { uploads, store }
     }
 

@@ -4,10 +4,12 @@
 mod ahead;
 mod beyond;
 mod cold;
+mod cors;
 mod durable;
 mod faults;
 mod landscape;
 mod library;
+mod limits;
 mod lists;
 mod manifests;
 mod modes;
@@ -23,4 +25,5 @@ mod safety;
 mod socket;
 mod store;
 mod support;
+mod tls;
 mod touched;

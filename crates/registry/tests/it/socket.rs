@@ -6,50 +6,57 @@ use crate::{
     support::{MIB, Node, image, noise, sha256},
 };
 use cidery_core::{Blockstore, RootStore, dag};
-use cidery_registry::{Config, Registry};
+use cidery_registry::{Config, Registry, Tls};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
 
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     stop: oneshot::Sender<()>,
     done: JoinHandle<std::io::Result<()>>,
 }
 
-async fn serve(registry: &Registry) -> Server {
+pub async fn serve(registry: &Registry) -> Server {
+    serve_with(registry, None).await
+}
+
+/// Over TLS, if there is any.
+pub async fn serve_with(registry: &Registry, tls: Option<Tls>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let registry = registry.clone();
     let done = tokio::spawn(async move {
-        registry
-            .serve(listener, async {
-                let _ = stopped.await;
-            })
-            .await
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        match tls {
+            Some(tls) => registry.serve_tls(listener, tls, stopped).await,
+            None => registry.serve(listener, stopped).await,
+        }
     });
     Server { address, stop, done }
 }
 
-async fn send(address: SocketAddr, text: &str) -> TcpStream {
+pub async fn send(address: SocketAddr, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     stream
 }
 
 /// Everything up to the end of the connection, clean or not.
-async fn rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let clean = stream.read_to_end(&mut bytes).await.is_ok();
     (bytes, clean)
 }
 
-fn request(method: &str, path: &str, more: &str) -> String {
+pub fn request(method: &str, path: &str, more: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n")
 }
 

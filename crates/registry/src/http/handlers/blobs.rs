@@ -49,6 +49,7 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
     if cx.method == Method::HEAD {
         return Ok(reply::Blob { digest, size: blob.size, part: None, body: None }.into_response());
     }
+    let place = cx.registry.downloads.take().await.ok_or(Fault::TooManyDownloads)?;
     let mut fetcher = cx.registry.fetcher(&opened);
     // A blob of one block is in memory before the answer begins; any other stays until it is sent.
     if matches!(opened.source, Source::Owned(_)) && blob.cid.codec() != codec::RAW {
@@ -80,7 +81,7 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
                 .with_fate(Streaming { client, root: root.clone() })
         }
     };
-    Ok(reply::Blob { digest, size, part, body: Some(Body::new(body)) }.into_response())
+    Ok(reply::Blob { digest, size, part, body: Some(Body::new(body.in_place(place))) }.into_response())
 }
 
 /// Removes a blob from a repository, unless a manifest refers to it.

@@ -17,11 +17,13 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use cidery_core::{NameError, Reference, Tag};
-use http_body_util::BodyExt;
 use std::sync::Arc;
 
 /// Most tags that one push sets.
 const MAX_TAGS: usize = 64;
+
+/// A manifest of more than this takes a place among the large ones while it arrives.
+const SMALL: usize = 64 << 10;
 
 /// A manifest by tag or digest, whatever `Accept` says: converting it would change its digest.
 pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
@@ -106,18 +108,22 @@ fn refuse_announced(cx: &Context) -> Result<(), ApiError> {
     if length.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
 }
 
-/// A manifest's bytes, bounded.
+/// A manifest's bytes, bounded, as are those of all that arrive.
 async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
     let limit = cx.registry.config.manifest_limit;
     let mut bytes = BytesMut::new();
-    let stalled = |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing for too long");
-    while let Some(frame) =
-        tokio::time::timeout(cx.registry.config.stall_timeout, body.frame()).await.map_err(stalled)?
-    {
+    let stalled =
+        |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing, or next to nothing, for too long");
+    let (mut meter, mut place) = (cx.registry.patience().meter(), None);
+    while let Some(frame) = meter.frame(&mut body).await.map_err(stalled)? {
         let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             return Err(too_large(limit));
+        }
+        if bytes.len() + data.len() > SMALL && place.is_none() {
+            let full = || ApiError::new(Fault::TooManyUploads, "too many large manifests are being pushed");
+            place = Some(cx.registry.large_manifests.take().await.ok_or_else(full)?);
         }
         bytes.extend_from_slice(&data);
     }
