@@ -129,6 +129,10 @@ pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
     #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are served to other machines too [default: on the registry's port, metrics
+    /// to this machine only]
+    #[arg(long, env = "CIDERY_METRICS", value_name = "ADDR:PORT", value_parser = address)]
+    pub metrics: Option<SocketAddr>,
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
     pub swarm: Vec<String>,
@@ -340,6 +344,7 @@ mod tests {
             "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
              --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
             "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
+            "cidery serve --metrics 127.0.0.1:9100",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",

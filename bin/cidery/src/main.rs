@@ -9,6 +9,7 @@
 //! - [`control`]: the Unix socket between the commands and the running node.
 //! - [`allocator`]: one setting of the C library's.
 //! - [`line`]: errors as they are printed.
+//! - [`ops`]: what whoever runs the node sees of it.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
 
 mod allocator;
@@ -16,6 +17,7 @@ mod cli;
 mod commands;
 mod control;
 mod line;
+mod ops;
 mod publisher;
 mod serve;
 mod settings;

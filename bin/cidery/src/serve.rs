@@ -2,6 +2,7 @@
 
 use crate::{
     control::server::Control,
+    ops::around::Around,
     publisher::{self, Publisher},
     settings::{Bootstrap, ServeSettings},
 };
@@ -45,6 +46,10 @@ pub fn init_logging() {
 pub async fn run(settings: ServeSettings) -> Result<()> {
     // The port first: the likeliest thing to be wrong, and nothing is touched yet.
     let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
+    let monitoring = match settings.metrics {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| monitoring_in_use(address))?),
+        None => None,
+    };
     let store = open_store(&settings).await?;
     let blocks: Arc<dyn Blockstore> = Arc::new(store.clone());
     let roots: Arc<dyn RootStore> = Arc::new(store.clone());
@@ -54,13 +59,17 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
-    let registry = Registry::open(registry_config(&settings), blocks.clone(), roots.clone(), network.clone()).await?;
+    let registry =
+        Registry::open(registry_config(&settings, &node, &store), blocks.clone(), roots.clone(), network.clone())
+            .await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
     let control = Control::bind(&settings.data)?;
     let address = listener.local_addr()?;
     introduce(&settings, address, &node, &store).await;
+    // Until the very end: it is what says that the node is stopping.
+    let monitoring = monitoring.map(|listener| tokio::spawn(monitor(registry.clone(), listener)));
 
     if let Some(tree) = registry.tree(announcer.namespace()) {
         tokio::spawn(publisher::run(announcer.clone(), tree.roots()));
@@ -99,9 +108,18 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         }
     };
     control.abort();
+    if let Some(monitoring) = monitoring {
+        monitoring.abort();
+    }
     node.shutdown().await;
     spawn_blocking(move || store.close()).await?.context("closing the store")?;
     result
+}
+
+async fn monitor(registry: Registry, listener: TcpListener) {
+    if let Err(error) = registry.serve_operations(listener, std::future::pending()).await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -115,6 +133,10 @@ fn in_use(address: SocketAddr) -> String {
          e.g. --http 127.0.0.1:{}",
         address.port().checked_add(1).unwrap_or(5001)
     )
+}
+
+fn monitoring_in_use(address: SocketAddr) -> String {
+    format!("cannot listen on {address} for metrics; if another program has it, choose another port with --metrics")
 }
 
 /// Makes the data directory, for this user only: it holds private images and a key.
@@ -149,11 +171,12 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     Ok(store)
 }
 
-fn registry_config(settings: &ServeSettings) -> RegistryConfig {
+fn registry_config(settings: &ServeSettings, node: &Node, store: &DiskStore) -> RegistryConfig {
     RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
+        surroundings: Some(Arc::new(Around::new(node.clone(), store.clone()))),
         ..Default::default()
     }
 }
@@ -186,6 +209,9 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
     };
     println!("cidery {}", env!("CARGO_PKG_VERSION"));
     println!("  registry  http://{http}");
+    if let Some(address) = settings.metrics {
+        println!("  metrics   http://{address}/metrics");
+    }
     println!("  peer id   {}", node.peer_id());
     for address in node.addresses().await {
         println!("  address   {address}");

@@ -20,6 +20,7 @@ use std::{
 struct File {
     data: Option<PathBuf>,
     http: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
     swarm: Vec<String>,
     peer: Vec<String>,
     bootstrap: Vec<String>,
@@ -57,6 +58,8 @@ pub enum Bootstrap {
 pub struct ServeSettings {
     pub data: PathBuf,
     pub http: SocketAddr,
+    /// A listener for monitoring alone.
+    pub metrics: Option<SocketAddr>,
     pub swarm: Vec<String>,
     pub peers: Vec<String>,
     pub bootstrap: Bootstrap,
@@ -108,6 +111,7 @@ impl Settings {
         Ok(ServeSettings {
             data: self.data,
             http: flags.http.or(self.file.http).unwrap_or(DEFAULT_HTTP),
+            metrics: flags.metrics.or(self.file.metrics),
             swarm: if swarm.is_empty() { default_swarm() } else { swarm },
             peers: first(flags.peer, self.file.peer),
             bootstrap: bootstrap(first(flags.bootstrap, self.file.bootstrap))?,

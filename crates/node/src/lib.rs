@@ -35,4 +35,4 @@ mod worker;
 pub use config::{Bootstrap, Config, Limits};
 pub use error::StartError;
 pub use identity::Identity;
-pub use node::{Node, Traffic};
+pub use node::{Node, Tables, Traffic};

@@ -1,7 +1,8 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
+use crate::ops::Surroundings;
 use cidery_core::Namespace;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Limits and settings, with defaults that suit a machine of 2 cores and 4 GiB.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Config {
     pub sibling_linger: Duration,
     /// Memory for decoded tree nodes and manifests, in bytes.
     pub node_cache: usize,
+    /// What is around the registry, for readiness and metrics.
+    pub surroundings: Option<Arc<dyn Surroundings>>,
 }
 
 impl Default for Config {
@@ -68,6 +71,7 @@ impl Default for Config {
             sibling_streams: 2,
             sibling_linger: Duration::from_secs(30),
             node_cache: 16 << 20,
+            surroundings: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     foreign::{ForeignRoot, Roots, Verdicts},
     http,
     names::{self, Named, Space},
+    ops::metrics::Metrics,
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -15,7 +16,10 @@ use cidery_core::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use tokio::task::spawn_blocking;
@@ -45,6 +49,8 @@ pub(crate) struct Inner {
     pub foreign: Roots,
     pub verdicts: Arc<Verdicts>,
     pub uploads: Arc<Uploads>,
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
 }
 
 /// A repository, found by its full name.
@@ -114,7 +120,10 @@ impl Registry {
         let verdicts = Arc::new(Verdicts::new(blocks.clone()));
         let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
-        let inner = Arc::new(Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads });
+        let (metrics, draining) = (Arc::default(), AtomicBool::new(false));
+        let inner =
+            Inner { config, blocks, roots, network, trees, local, foreign, verdicts, uploads, metrics, draining };
+        let inner = Arc::new(inner);
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
@@ -133,9 +142,26 @@ impl Registry {
     /// # Errors
     /// When the listener fails for good.
     pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let served = http::serve(self.inner.clone(), listener, shutdown).await;
+        let shutdown = async {
+            shutdown.await;
+            self.inner.draining.store(true, Relaxed);
+        };
+        let served = http::serve(self.inner.clone(), http::router(self.inner.clone()), listener, shutdown).await;
         self.save_uploads().await;
         served
+    }
+
+    /// Serves `/healthz`, `/readyz` and `/metrics` alone, on a listener of their own, where anybody who reaches it
+    /// may ask for metrics. Runs until `shutdown` resolves.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_operations(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        http::serve(self.inner.clone(), http::operations(self.inner.clone()), listener, shutdown).await
     }
 
     /// Saves what open uploads received, so that the next start goes on at their last whole leaf.
@@ -162,6 +188,11 @@ impl Registry {
 }
 
 impl Inner {
+    /// Whether it was told to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
     /// Makes links of blobs that lost their last manifest, and ends links that no manifest named within `age`.
     pub async fn tidy(&self, all: bool, age: Duration) {
         for tree in self.trees.values() {

@@ -8,6 +8,8 @@ mod fault;
 mod guard;
 mod handlers;
 mod leftover;
+mod meter;
+mod operations;
 mod query;
 mod range;
 mod reply;
@@ -30,10 +32,12 @@ use cidery_unixfs::UnixfsError;
 use fault::{ApiError, Fault, Reply};
 use futures::FutureExt;
 use guard::Caller;
+use meter::{Meter, Seen};
 use query::Query;
 use route::Route;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
+pub use operations::router as operations;
 pub use serve::serve;
 
 /// Longest path and query: a name, two digests and a page's parameters fit many times.
@@ -60,7 +64,8 @@ async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Respo
     let id = format!("{:016x}", rand::random::<u64>());
     // A panic spoils nothing that a later request sees: state is behind locks that are not poisoned,
     // and uploads fall back to their last saved state.
-    let answer = AssertUnwindSafe(answer(registry, request)).catch_unwind().await;
+    let (meter, request) = Meter::begin(&registry, request);
+    let answer = AssertUnwindSafe(answer(registry, request, meter.seen())).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(&id),
@@ -73,16 +78,20 @@ async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Respo
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
-    response
+    meter.answered(response)
 }
 
-async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
+async fn answer(registry: Arc<Inner>, request: Request, seen: &Seen) -> Reply {
     let (parts, body) = request.into_parts();
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
     let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
     guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
+    if let Some(reply) = operations::beside(&registry, caller, &parts.method, parts.uri.path(), seen).await {
+        return reply;
+    }
     let route = Route::parse(parts.uri.path())?;
+    seen.endpoint(route.endpoint());
     caller.check_method(&parts.method)?;
     let query = Query::of(&parts.uri);
     let cx = Context { registry, caller, method: parts.method, headers: parts.headers, query };

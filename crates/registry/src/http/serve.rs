@@ -1,7 +1,7 @@
 //! The listener: HTTP/1.1 over TCP, with bounded connections, heads that must come in time,
 //! answers that must be taken in time, and an orderly end.
 
-use super::{deadline::WriteDeadline, router};
+use super::deadline::WriteDeadline;
 use crate::registry::Inner;
 use axum::extract::ConnectInfo;
 use hyper::{body::Incoming, server::conn::http1};
@@ -28,11 +28,15 @@ struct Times {
     stall: Duration,
 }
 
-/// Serves until `shutdown`, then gives open requests a moment to finish.
-pub async fn serve(registry: Arc<Inner>, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+/// Serves `app` until `shutdown`, then gives open requests a moment to finish.
+pub async fn serve(
+    registry: Arc<Inner>,
+    app: axum::Router,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(registry.config.max_connections));
     let times = Times { header: registry.config.header_timeout, stall: registry.config.stall_timeout };
-    let app = router(registry);
     // Closed when the last connection is gone; its value turns true when they are to stop.
     let (stop, stopping) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
