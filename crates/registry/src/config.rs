@@ -1,6 +1,6 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
-use crate::ops::Surroundings;
+use crate::ops::{Observers, Surroundings};
 use cidery_core::Namespace;
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +48,8 @@ pub struct Config {
     pub node_cache: usize,
     /// What is around the registry, for readiness and metrics.
     pub surroundings: Option<Arc<dyn Surroundings>>,
+    /// Who is told of what is written. If one of them has no room, nothing is written.
+    pub observers: Observers,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             sibling_linger: Duration::from_secs(30),
             node_cache: 16 << 20,
             surroundings: None,
+            observers: Observers::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     foreign::{ForeignRoot, Roots, Verdicts},
     http,
     names::{self, Named, Space},
-    ops::metrics::Metrics,
+    ops::{Observers, metrics::Metrics},
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -179,6 +179,11 @@ impl Registry {
     /// The tree of an owned namespace.
     pub fn tree(&self, namespace: &Namespace) -> Option<Tree> {
         self.inner.trees.get(namespace).cloned()
+    }
+
+    /// Who is told of what is written: for what the owner does by other ways than HTTP.
+    pub fn observers(&self) -> &Observers {
+        &self.inner.config.observers
     }
 
     /// The namespaces this node owns, by name.

@@ -43,6 +43,7 @@ pub enum Fault {
     TagInvalid,
     TooManyUploads,
     TreeMalformed,
+    Unobserved,
     Unresolved,
     UploadBusy,
     UploadUnknown,
@@ -88,6 +89,11 @@ impl Fault {
             Self::TagInvalid => (S::BAD_REQUEST, "TAG_INVALID", "manifest tag did not match URI"),
             Self::TooManyUploads => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many uploads are open"),
             Self::TreeMalformed => (S::NOT_FOUND, "MANIFEST_INVALID", "the registry behind this name is malformed"),
+            Self::Unobserved => (
+                S::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "nothing is written now, since it could not be put down in the audit log",
+            ),
             Self::Unresolved => {
                 (S::GATEWAY_TIMEOUT, "UNAVAILABLE", "the name could not be resolved in time; try again")
             }

@@ -2,21 +2,24 @@
 //!
 //! A request that is dropped on the way, since its client went, is counted too ([`GONE`]).
 
+use super::telling;
 use crate::{
     ops::{
-        labels::{self, Endpoint, GONE},
+        labels::{self, Endpoint, GONE, METHODS},
         metrics::Metrics,
     },
     registry::Inner,
 };
 use axum::{
     body::{Body, HttpBody},
-    extract::Request,
+    extract::{ConnectInfo, Request},
+    http::header,
     response::Response,
 };
 use bytes::{Buf, Bytes};
 use hyper::body::{Frame, SizeHint};
 use std::{
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -29,6 +32,9 @@ use std::{
 /// An answer of at most this many bytes counts as sent when it is given to the connection, where it fits into the
 /// socket's buffer. So the many small ones need no wrapper.
 const AT_ONCE: u64 = 64 << 10;
+
+/// How much of a path the access log shows, in characters: all of one that is not refused for its length.
+const MAX_PATH: usize = 4096;
 
 /// What a request turns out to be while it is answered.
 #[derive(Debug, Default)]
@@ -50,6 +56,30 @@ impl Seen {
     }
 }
 
+/// What the access log says of a request besides what is counted. No query and no header but one: they may contain
+/// secrets.
+struct Access {
+    id: u64,
+    path: String,
+    remote: Option<String>,
+    agent: Option<String>,
+}
+
+impl Access {
+    /// Nothing where nobody keeps an access log.
+    fn of(request: &Request, id: u64) -> Option<Box<Self>> {
+        if !tracing::enabled!(target: "cidery::access", tracing::Level::INFO) {
+            return None;
+        }
+        let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let path = request.uri().path();
+        // By characters: a path may contain any.
+        let path = path.chars().take(MAX_PATH).collect();
+        let remote = remote.map(|ConnectInfo(address)| address.to_string());
+        Some(Box::new(Self { id, path, remote, agent: telling::agent(request.headers()) }))
+    }
+}
+
 /// One request.
 pub struct Meter {
     metrics: Arc<Metrics>,
@@ -57,18 +87,20 @@ pub struct Meter {
     method: usize,
     seen: Seen,
     received: Option<Arc<AtomicU64>>,
+    access: Option<Box<Access>>,
     ended: bool,
 }
 
 impl Meter {
     /// A request is here. Its body is counted from now on.
-    pub fn begin(registry: &Inner, request: Request) -> (Self, Request) {
+    pub fn begin(registry: &Inner, request: Request, id: u64) -> (Self, Request) {
         let metrics = registry.metrics.clone();
         metrics.begin();
         let mut meter = Self {
             metrics,
             started: Instant::now(),
             method: labels::method(request.method()),
+            access: Access::of(&request, id),
             seen: Seen::default(),
             received: None,
             ended: false,
@@ -99,14 +131,37 @@ impl Meter {
                 self.end(status, size, true);
                 response
             }
-            _ => response.map(|body| Body::new(Sent { body, meter: self, status, sent: 0, whole: false })),
+            size => {
+                let length = response.headers().get(header::CONTENT_LENGTH);
+                let length = length.and_then(|length| length.to_str().ok()?.parse().ok()).or(size);
+                response.map(|body| Body::new(Sent { body, meter: self, status, length, sent: 0, ended: false }))
+            }
         }
     }
 
-    fn end(&mut self, status: u16, _sent: u64, _whole: bool) {
-        if !std::mem::replace(&mut self.ended, true) {
-            let endpoint = Endpoint::at(self.seen.endpoint.load(Relaxed));
-            self.metrics.end(endpoint, self.method, status, self.started.elapsed());
+    fn end(&mut self, status: u16, sent: u64, whole: bool) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let (endpoint, took) = (Endpoint::at(self.seen.endpoint.load(Relaxed)), self.started.elapsed());
+        self.metrics.end(endpoint, self.method, status, took);
+        if let Some(access) = &self.access {
+            tracing::info!(
+                target: "cidery::access",
+                request = format!("{:016x}", access.id),
+                remote = access.remote,
+                user = self.seen.user.get().map(String::as_str),
+                method = METHODS[self.method],
+                path = access.path,
+                route = endpoint.template(),
+                status = u64::from(status),
+                received = self.received.as_ref().map_or(0, |received| received.load(Relaxed)),
+                sent,
+                whole,
+                seconds = took.as_secs_f64(),
+                agent = access.agent,
+                "request"
+            );
         }
     }
 }
@@ -150,8 +205,11 @@ struct Sent {
     body: Body,
     meter: Meter,
     status: u16,
+    /// What was announced.
+    length: Option<u64>,
     sent: u64,
-    whole: bool,
+    /// Whether it said that nothing more comes.
+    ended: bool,
 }
 
 impl HttpBody for Sent {
@@ -163,8 +221,7 @@ impl HttpBody for Sent {
         let size = size_of(&frame);
         self.sent += size;
         self.meter.metrics.sent(size);
-        // A connection asks no further once it has what was announced.
-        self.whole = matches!(frame, None | Some(Ok(_))) && (frame.is_none() || self.body.is_end_stream());
+        self.ended = frame.is_none();
         Poll::Ready(frame)
     }
 
@@ -179,7 +236,8 @@ impl HttpBody for Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        let whole = self.whole || self.body.size_hint().exact() == Some(0);
+        // A connection asks no further once it has what was announced.
+        let whole = self.length.map_or(self.ended, |length| self.sent >= length);
         self.meter.end(self.status, self.sent, whole);
     }
 }

@@ -15,8 +15,10 @@ mod range;
 mod reply;
 mod route;
 mod serve;
+mod telling;
 
 use crate::{
+    ops::User,
     registry::{Inner, Opened, Source},
     tree::{Tree, TreeError},
 };
@@ -58,14 +60,21 @@ struct Context {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// The request's id.
+    id: u64,
+    /// The connection's other end.
+    address: Option<SocketAddr>,
+    /// Who it is, if that is known.
+    user: Option<String>,
 }
 
 async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Response {
-    let id = format!("{:016x}", rand::random::<u64>());
+    let number = rand::random::<u64>();
+    let id = format!("{number:016x}");
     // A panic spoils nothing that a later request sees: state is behind locks that are not poisoned,
     // and uploads fall back to their last saved state.
-    let (meter, request) = Meter::begin(&registry, request);
-    let answer = AssertUnwindSafe(answer(registry, request, meter.seen())).catch_unwind().await;
+    let (meter, request) = Meter::begin(&registry, request, number);
+    let answer = AssertUnwindSafe(answer(registry, request, number, meter.seen())).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(&id),
@@ -81,11 +90,14 @@ async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Respo
     meter.answered(response)
 }
 
-async fn answer(registry: Arc<Inner>, request: Request, seen: &Seen) -> Reply {
+async fn answer(registry: Arc<Inner>, request: Request, id: u64, seen: &Seen) -> Reply {
     let (parts, body) = request.into_parts();
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
-    let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+    let caller = Caller::at(address);
+    let user = parts.extensions.get::<User>().map(|User(name)| name.clone());
+    user.iter().for_each(|name| seen.user(name));
     guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
     if let Some(reply) = operations::beside(&registry, caller, &parts.method, parts.uri.path(), seen).await {
         return reply;
@@ -94,7 +106,8 @@ async fn answer(registry: Arc<Inner>, request: Request, seen: &Seen) -> Reply {
     seen.endpoint(route.endpoint());
     caller.check_method(&parts.method)?;
     let query = Query::of(&parts.uri);
-    let cx = Context { registry, caller, method: parts.method, headers: parts.headers, query };
+    let (method, headers) = (parts.method, parts.headers);
+    let cx = Context { registry, caller, method, headers, query, id, address, user };
     route_to(&cx, route, body).await
 }
 

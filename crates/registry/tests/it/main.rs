@@ -12,6 +12,7 @@ mod manifests;
 mod metrics;
 mod names;
 mod network;
+mod observers;
 mod ops;
 mod pins;
 mod pull;
