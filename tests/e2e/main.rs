@@ -13,6 +13,7 @@ mod imports;
 mod interop;
 mod journey;
 mod model;
+mod operations;
 mod pins;
 mod refusals;
 mod scrub;

@@ -1,6 +1,9 @@
 //! What can be typed. Others script against these spellings: they do not change.
 
-use crate::units::{Size, Time};
+use crate::{
+    ops::lines::Destination,
+    units::{Size, Time},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
@@ -133,6 +136,12 @@ pub struct Serve {
     /// to this machine only]
     #[arg(long, env = "CIDERY_METRICS", value_name = "ADDR:PORT", value_parser = address)]
     pub metrics: Option<SocketAddr>,
+    /// Where every request is logged, as JSON lines [default: nowhere]
+    #[arg(long, env = "CIDERY_ACCESS_LOG", value_name = "FILE|stderr")]
+    pub access_log: Option<Destination>,
+    /// Where every write is logged, as JSON lines; where that fails nothing is written [default: nowhere]
+    #[arg(long, env = "CIDERY_AUDIT_LOG", value_name = "FILE|stderr")]
+    pub audit_log: Option<Destination>,
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
     pub swarm: Vec<String>,
@@ -344,7 +353,7 @@ mod tests {
             "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
              --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
             "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
-            "cidery serve --metrics 127.0.0.1:9100",
+            "cidery serve --metrics 127.0.0.1:9100 --access-log stderr --audit-log /var/log/cidery/audit.jsonl",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",

@@ -44,8 +44,9 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match cli.command {
         cli::Command::Serve(options) => {
-            serve::init_logging();
-            runtime.block_on(serve::run(settings.serve(options)?))
+            let settings = settings.serve(options)?;
+            let access = serve::init_logging(settings.access_log.as_ref())?;
+            runtime.block_on(serve::run(settings, access))
         }
         command => runtime.block_on(commands::run(command, &settings)),
     };

@@ -2,7 +2,13 @@
 
 use crate::{
     control::server::Control,
-    ops::around::Around,
+    ops::{
+        access::{self, AccessLog},
+        around::Around,
+        lines::{Care, Destination, Lines},
+        records::Records,
+        webhook::Source,
+    },
     publisher::{self, Publisher},
     settings::{Bootstrap, ServeSettings},
 };
@@ -20,6 +26,7 @@ use tokio::{
     sync::watch,
     task::spawn_blocking,
 };
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The file with the node's key, in the data directory.
 pub const IDENTITY: &str = "identity";
@@ -29,27 +36,36 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a person who runs a node wants to read. The two at error warn of what is no trouble: no
 /// bootstrap peers, and no route to some address while others are tried.
-const DEFAULT_LOG: &str = "warn,cidery=info,libp2p_kad=error,quinn_udp=error";
+const DEFAULT_LOG: &str = "warn,cidery=info,cidery::access=off,libp2p_kad=error,quinn_udp=error";
 
-/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives.
-pub fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CIDERY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives. Requests are logged by themselves, where
+/// `access` says.
+pub fn init_logging(access: Option<&Destination>) -> Result<Option<Arc<Lines>>> {
+    let mut directives = std::env::var("CIDERY_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
+    if !directives.contains(access::TARGET) {
+        // Whoever wants to know more does not want every request.
+        directives = format!("{directives},{}=off", access::TARGET);
+    }
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let lines = access.map(|to| Lines::open("access log", to, access::QUEUE, Care::Drop)).transpose()?.map(Arc::new);
+    let requests = lines
+        .clone()
+        .map(|lines| AccessLog(lines).with_filter(filter_fn(|metadata| metadata.target() == access::TARGET)));
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(requests).init();
+    Ok(lines)
 }
 
 /// Runs the node.
-pub async fn run(settings: ServeSettings) -> Result<()> {
+pub async fn run(mut settings: ServeSettings, access: Option<Arc<Lines>>) -> Result<()> {
     // The port first: the likeliest thing to be wrong, and nothing is touched yet.
     let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
     let monitoring = match settings.metrics {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| monitoring_in_use(address))?),
         None => None,
     };
+    // Port 0 stands for whichever is free.
+    settings.metrics = monitoring.as_ref().map(TcpListener::local_addr).transpose()?;
     let store = open_store(&settings).await?;
     let blocks: Arc<dyn Blockstore> = Arc::new(store.clone());
     let roots: Arc<dyn RootStore> = Arc::new(store.clone());
@@ -59,9 +75,12 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
-    let registry =
-        Registry::open(registry_config(&settings, &node, &store), blocks.clone(), roots.clone(), network.clone())
-            .await?;
+    let source = Source { address: listener.local_addr()?.to_string(), instance: node.peer_id() };
+    let records = Records::open(&settings, access, source)?;
+    records.reopen_on_hangup()?;
+    let around = Around::new(node.clone(), store.clone(), records.clone());
+    let config = registry_config(&settings, around, &records);
+    let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
@@ -88,7 +107,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     let serving = registry.serve(listener, stopped(stopping));
     tokio::pin!(serving);
 
-    let mut signals = Signals::new()?;
+    let (mut signals, mut hurry) = (Signals::new()?, false);
     let result = tokio::select! {
         result = &mut serving => result.context("serving"),
         () = signals.next() => {
@@ -103,11 +122,15 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
                         Ok(())
                     }
                 },
-                () = signals.next() => Ok(()),
+                () = signals.next() => {
+                    hurry = true;
+                    Ok(())
+                }
             }
         }
     };
     control.abort();
+    records.close(hurry).await;
     if let Some(monitoring) = monitoring {
         monitoring.abort();
     }
@@ -171,12 +194,13 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     Ok(store)
 }
 
-fn registry_config(settings: &ServeSettings, node: &Node, store: &DiskStore) -> RegistryConfig {
+fn registry_config(settings: &ServeSettings, around: Around, records: &Records) -> RegistryConfig {
     RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
-        surroundings: Some(Arc::new(Around::new(node.clone(), store.clone()))),
+        surroundings: Some(Arc::new(around)),
+        observers: records.observers(),
         ..Default::default()
     }
 }

@@ -1,12 +1,15 @@
 //! Readiness and numbers of what is around the registry: store, swarm, process.
 
-use super::process;
+use super::{process, records::Records};
 use crate::line::one_line;
 use async_trait::async_trait;
 use cidery_blockstore::{DiskStore, Measures, Obstacle};
 use cidery_node::{Node, Tables, Traffic};
 use cidery_registry::ops::{Ailment, Reading, Surroundings};
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::task::spawn_blocking;
 
 /// How long the swarm may take to answer: it is asked from its own task.
@@ -17,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Around {
     node: Node,
     store: Store,
+    records: Arc<Records>,
 }
 
 /// A store whose `Debug` says nothing.
@@ -31,8 +35,8 @@ impl std::fmt::Debug for Store {
 
 impl Around {
     /// Around the registry of this node.
-    pub fn new(node: Node, store: DiskStore) -> Self {
-        Self { node, store: Store(store) }
+    pub fn new(node: Node, store: DiskStore, records: Arc<Records>) -> Self {
+        Self { node, store: Store(store), records }
     }
 
     async fn swarm(&self) -> Option<(u64, Tables)> {
@@ -70,6 +74,7 @@ impl Surroundings for Around {
             all.push(Reading::gauge(name, help, tables.local as u64).with("network", "local"));
             all.push(Reading::gauge(name, help, tables.wide as u64).with("network", "public"));
         }
+        all.extend(self.records.readings());
         all.extend(process::readings());
         all
     }
