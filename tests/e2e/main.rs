@@ -14,6 +14,7 @@ mod imports;
 mod interop;
 mod journey;
 mod model;
+mod operations;
 mod pins;
 mod refusals;
 mod scrub;

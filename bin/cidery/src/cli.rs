@@ -1,6 +1,9 @@
 //! What can be typed. Others script against these spellings: they do not change.
 
-use crate::units::{Size, Time};
+use crate::{
+    ops::lines::Destination,
+    units::{Size, Time},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
@@ -132,6 +135,16 @@ pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
     #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
+    /// Where /metrics, /healthz and /readyz are served to other machines too [default: on the registry's port, metrics
+    /// to this machine only]
+    #[arg(long, env = "CIDERY_METRICS", value_name = "ADDR:PORT", value_parser = address)]
+    pub metrics: Option<SocketAddr>,
+    /// Where every request is logged, as JSON lines [default: nowhere]
+    #[arg(long, env = "CIDERY_ACCESS_LOG", value_name = "FILE|stderr")]
+    pub access_log: Option<Destination>,
+    /// Where every write is logged, as JSON lines; where that fails nothing is written [default: nowhere]
+    #[arg(long, env = "CIDERY_AUDIT_LOG", value_name = "FILE|stderr")]
+    pub audit_log: Option<Destination>,
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
     pub swarm: Vec<String>,
@@ -370,6 +383,7 @@ mod tests {
             "cidery serve --require-references=false",
             "cidery serve --tls-cert c --tls-key k --tls-client-ca a --tls-client optional --cors https://ui.example \
              --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m",
+            "cidery serve --metrics 127.0.0.1:9100 --access-log stderr --audit-log /var/log/cidery/audit.jsonl",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",
             "cidery publish",

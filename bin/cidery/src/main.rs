@@ -10,6 +10,7 @@
 //! - [`tls`]: the files of the listener's TLS, and their changes.
 //! - [`allocator`]: one setting of the C library's. [`limits`]: one of the system's.
 //! - [`line`]: errors as they are printed.
+//! - [`ops`]: what whoever runs the node sees of it.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].
 
 mod allocator;
@@ -19,6 +20,7 @@ mod control;
 mod limits;
 mod line;
 mod listener;
+mod ops;
 mod publisher;
 mod serve;
 mod settings;
@@ -46,8 +48,9 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match cli.command {
         cli::Command::Serve(options) => {
-            serve::init_logging();
-            runtime.block_on(serve::run(settings.serve(options)?))
+            let settings = settings.serve(options)?;
+            let access = serve::init_logging(settings.access_log.as_ref())?;
+            runtime.block_on(serve::run(settings, access))
         }
         command => runtime.block_on(commands::run(command, &settings)),
     };

@@ -2,6 +2,13 @@
 
 use crate::{
     control::server::Control,
+    ops::{
+        access::{self, AccessLog},
+        around::Around,
+        lines::{Care, Destination, Lines},
+        records::Records,
+        webhook::Source,
+    },
     publisher::{self, Publisher},
     settings::{Bootstrap, ServeSettings},
 };
@@ -19,6 +26,7 @@ use tokio::{
     sync::watch,
     task::spawn_blocking,
 };
+use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The file with the node's key, in the data directory.
 pub const IDENTITY: &str = "identity";
@@ -28,21 +36,28 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a person who runs a node wants to read. The two at error warn of what is no trouble: no
 /// bootstrap peers, and no route to some address while others are tried.
-const DEFAULT_LOG: &str = "warn,cidery=info,libp2p_kad=error,quinn_udp=error";
+const DEFAULT_LOG: &str = "warn,cidery=info,cidery::access=off,libp2p_kad=error,quinn_udp=error";
 
-/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives.
-pub fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CIDERY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives. Requests are logged by themselves, where
+/// `access` says.
+pub fn init_logging(access: Option<&Destination>) -> Result<Option<Arc<Lines>>> {
+    let mut directives = std::env::var("CIDERY_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
+    if !directives.contains(access::TARGET) {
+        // Whoever wants to know more does not want every request.
+        directives = format!("{directives},{}=off", access::TARGET);
+    }
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let lines = access.map(|to| Lines::open("access log", to, access::QUEUE, Care::Drop)).transpose()?.map(Arc::new);
+    let requests = lines
+        .clone()
+        .map(|lines| AccessLog(lines).with_filter(filter_fn(|metadata| metadata.target() == access::TARGET)));
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(requests).init();
+    Ok(lines)
 }
 
 /// Runs the node.
-pub async fn run(settings: ServeSettings) -> Result<()> {
+pub async fn run(mut settings: ServeSettings, access: Option<Arc<Lines>>) -> Result<()> {
     crate::limits::raise_open_files();
     let tls = match &settings.listener.tls {
         Some(files) => Some(files.open().await?),
@@ -50,6 +65,12 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     };
     // The port first: the likeliest thing to be wrong, and nothing is touched yet.
     let listener = TcpListener::bind(settings.http).await.with_context(|| in_use(settings.http))?;
+    let monitoring = match settings.metrics {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| monitoring_in_use(address))?),
+        None => None,
+    };
+    // Port 0 stands for whichever is free.
+    settings.metrics = monitoring.as_ref().map(TcpListener::local_addr).transpose()?;
     let store = open_store(&settings).await?;
     let blocks: Arc<dyn Blockstore> = Arc::new(store.clone());
     let roots: Arc<dyn RootStore> = Arc::new(store.clone());
@@ -59,13 +80,20 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
-    let registry = Registry::open(registry_config(&settings), blocks.clone(), roots.clone(), network.clone()).await?;
+    let source = Source { address: listener.local_addr()?.to_string(), instance: node.peer_id() };
+    let records = Records::open(&settings, access, source)?;
+    records.reopen_on_hangup()?;
+    let around = Around::new(node.clone(), store.clone(), records.clone());
+    let config = registry_config(&settings, around, &records);
+    let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
     let control = Control::bind(&settings.data)?;
     let address = listener.local_addr()?;
     introduce(&settings, address, &node, &store).await;
+    // Until the very end: it is what says that the node is stopping.
+    let monitoring = monitoring.map(|listener| tokio::spawn(monitor(registry.clone(), listener)));
 
     if let Some(tree) = registry.tree(announcer.namespace()) {
         tokio::spawn(publisher::run(announcer.clone(), tree.roots()));
@@ -96,7 +124,7 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
     };
     tokio::pin!(serving);
 
-    let mut signals = Signals::new()?;
+    let (mut signals, mut hurry) = (Signals::new()?, false);
     let result = tokio::select! {
         result = &mut serving => result.context("serving"),
         () = signals.next() => {
@@ -111,14 +139,27 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
                         Ok(())
                     }
                 },
-                () = signals.next() => Ok(()),
+                () = signals.next() => {
+                    hurry = true;
+                    Ok(())
+                }
             }
         }
     };
     control.abort();
+    records.close(hurry).await;
+    if let Some(monitoring) = monitoring {
+        monitoring.abort();
+    }
     node.shutdown().await;
     spawn_blocking(move || store.close()).await?.context("closing the store")?;
     result
+}
+
+async fn monitor(registry: Registry, listener: TcpListener) {
+    if let Err(error) = registry.serve_operations(listener, std::future::pending()).await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -132,6 +173,10 @@ fn in_use(address: SocketAddr) -> String {
          e.g. --http 127.0.0.1:{}",
         address.port().checked_add(1).unwrap_or(5001)
     )
+}
+
+fn monitoring_in_use(address: SocketAddr) -> String {
+    format!("cannot listen on {address} for metrics; if another program has it, choose another port with --metrics")
 }
 
 /// Makes the data directory, for this user only: it holds private images and a key.
@@ -166,7 +211,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     Ok(store)
 }
 
-fn registry_config(settings: &ServeSettings) -> RegistryConfig {
+fn registry_config(settings: &ServeSettings, around: Around, records: &Records) -> RegistryConfig {
     settings.listener.apply(RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
         upload_expiry: settings.upload_expiry,
@@ -175,6 +220,8 @@ fn registry_config(settings: &ServeSettings) -> RegistryConfig {
         require_platforms: settings.require_platforms.clone(),
         deletes: settings.deletes,
         read_only: settings.read_only,
+        surroundings: Some(Arc::new(around)),
+        observers: records.observers(),
         ..Default::default()
     })
 }
@@ -207,6 +254,9 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
     };
     println!("cidery {}", env!("CARGO_PKG_VERSION"));
     println!("  registry  {}://{http}", settings.listener.scheme());
+    if let Some(address) = settings.metrics {
+        println!("  metrics   http://{address}/metrics");
+    }
     println!("  peer id   {}", node.peer_id());
     for address in node.addresses().await {
         println!("  address   {address}");

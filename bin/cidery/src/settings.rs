@@ -3,6 +3,10 @@
 use crate::{
     cli::{self, Switch},
     listener::{self, ClientMode, Listener},
+    ops::{
+        lines::Destination,
+        webhook::{Hook, Webhook},
+    },
     units::{Size, Time},
 };
 use anyhow::{Context, Result, bail};
@@ -22,6 +26,10 @@ use std::{
 struct File {
     data: Option<PathBuf>,
     http: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    access_log: Option<Destination>,
+    audit_log: Option<Destination>,
+    webhook: Vec<Webhook>,
     swarm: Vec<String>,
     peer: Vec<String>,
     bootstrap: Vec<String>,
@@ -73,6 +81,11 @@ pub enum Bootstrap {
 pub struct ServeSettings {
     pub data: PathBuf,
     pub http: SocketAddr,
+    /// A listener for monitoring alone.
+    pub metrics: Option<SocketAddr>,
+    pub access_log: Option<Destination>,
+    pub audit_log: Option<Destination>,
+    pub webhooks: Vec<Hook>,
     pub swarm: Vec<String>,
     pub peers: Vec<String>,
     pub bootstrap: Bootstrap,
@@ -141,6 +154,10 @@ impl Settings {
         Ok(ServeSettings {
             data: self.data,
             http: flags.http.or(self.file.http).unwrap_or(DEFAULT_HTTP),
+            metrics: flags.metrics.or(self.file.metrics),
+            access_log: flags.access_log.or(self.file.access_log),
+            audit_log: flags.audit_log.or(self.file.audit_log),
+            webhooks: self.file.webhook.into_iter().zip(1..).map(|(hook, n)| hook.check(n)).collect::<Result<_>>()?,
             swarm: if swarm.is_empty() { default_swarm() } else { swarm },
             peers: first(flags.peer, self.file.peer),
             bootstrap: bootstrap(first(flags.bootstrap, self.file.bootstrap))?,
@@ -270,6 +287,23 @@ mod tests {
         {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn who_is_told_what_happens() {
+        let file = "metrics = \"127.0.0.1:9100\"\naccess-log = \"stderr\"\naudit-log = \"/a\"\n\
+                    [[webhook]]\nurl = \"https://a.example/\"\n[[webhook]]\nurl = \"http://b.example/\"";
+        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
+        assert_eq!(serve.metrics.map(|address| address.port()), Some(9100));
+        assert_eq!(serve.access_log, Some(Destination::Stderr));
+        assert_eq!(serve.webhooks.iter().map(Hook::host).collect::<Vec<_>>(), ["a.example", "b.example"]);
+        let flags = cli::Serve { audit_log: Some(Destination::File("/b".into())), ..Default::default() };
+        assert_eq!(settings(file).serve(flags).expect("valid").audit_log, Some(Destination::File("/b".into())));
+        let wrong =
+            settings("[[webhook]]\nurl = \"https://a/\"\n[[webhook]]\nurl = \"b\"").serve(cli::Serve::default());
+        assert!(wrong.is_err_and(|error| format!("{error:#}").starts_with("webhook 2: ")));
+        let none = settings("").serve(cli::Serve::default()).expect("valid");
+        assert!(none.metrics.is_none() && none.access_log.is_none() && none.audit_log.is_none());
     }
 
     #[test]

@@ -52,4 +52,6 @@ mod tests;
 
 pub use disk::usual_reserve;
 pub use options::{OpenError, Options, Progress, Stage};
-pub use store::{Amount, BackedUp, Collected, DiskStore, DiskUsage, ScrubOptions, Scrubbed};
+pub use store::{
+    Amount, BackedUp, Collected, Collections, DiskStore, DiskUsage, Measures, Obstacle, ScrubOptions, Scrubbed,
+};

@@ -25,6 +25,7 @@ mod config;
 mod dht;
 mod drivers;
 mod error;
+mod hosts;
 mod identity;
 mod naming;
 mod node;
@@ -34,5 +35,6 @@ mod worker;
 
 pub use config::{Bootstrap, Config, Limits};
 pub use error::StartError;
+pub use hosts::Hosts;
 pub use identity::Identity;
-pub use node::{Node, Traffic};
+pub use node::{Node, Tables, Traffic};

@@ -112,6 +112,11 @@ impl Node {
         self.ask(Command::Peers).await.unwrap_or_default()
     }
 
+    /// How many peers its routing tables know; none once the node has stopped.
+    pub async fn tables(&self) -> Tables {
+        self.ask(Command::Tables).await.unwrap_or_default()
+    }
+
     /// Connects to a peer once. `addr` is a multiaddr, with or without `/p2p/<peer id>` at its end.
     ///
     /// # Errors
@@ -129,7 +134,7 @@ impl Node {
         self.bitswap.announce(cids);
     }
 
-    /// What went over the wire since the start.
+    /// What went over the wire since the start, and what is waited for now.
     pub fn traffic(&self) -> Traffic {
         let stats = self.bitswap.stats();
         Traffic {
@@ -139,6 +144,9 @@ impl Node {
             bytes_received: stats.bytes_received,
             duplicate_bytes: stats.duplicate_bytes,
             rejected_blocks: stats.rejected_blocks,
+            wants: stats.wants,
+            sessions: stats.sessions,
+            peer_wants: stats.peer_wants,
         }
     }
 
@@ -171,6 +179,21 @@ pub struct Traffic {
     pub duplicate_bytes: u64,
     /// Blocks that nobody had asked for, or that were not what they were said to be.
     pub rejected_blocks: u64,
+    /// Blocks that are wanted now.
+    pub wants: usize,
+    /// Sessions now.
+    pub sessions: usize,
+    /// What peers want now, over all peers.
+    pub peer_wants: usize,
+}
+
+/// Peers in the routing tables of the two DHTs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Of the private network's.
+    pub local: usize,
+    /// Of the public network's.
+    pub wide: usize,
 }
 
 impl fmt::Debug for Node {

@@ -14,6 +14,7 @@ use crate::{
         search::{Searches, Tools},
         uplink::Uplink,
     },
+    node::Tables,
     swarm::{BehaviourEvent, Swarm},
 };
 use cidery_bitswap::SessionId;
@@ -46,6 +47,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     Addresses(oneshot::Sender<Vec<String>>),
     Peers(oneshot::Sender<usize>),
+    Tables(oneshot::Sender<Tables>),
     Connect(Multiaddr, oneshot::Sender<Result<(), NetworkError>>),
     Provide(Change, oneshot::Sender<()>),
     Downloading(Cid),
@@ -167,6 +169,10 @@ impl Worker {
             }
             Command::Peers(reply) => {
                 let _ = reply.send(self.swarm.connected_peers().count());
+            }
+            Command::Tables(reply) => {
+                let size = |worker: &mut Self, dht| dht::table(&mut worker.swarm, dht).len();
+                let _ = reply.send(Tables { local: size(self, Dht::Local), wide: size(self, Dht::Wide) });
             }
             Command::Connect(address, reply) => {
                 self.dials.address(&mut self.swarm, address, Waiter::Caller(reply));

@@ -2,10 +2,11 @@
 
 use crate::{
     http::Origin,
+    ops::{Observers, Surroundings},
     tree::{Missing, Platform},
 };
 use cidery_core::Namespace;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Limits and settings, with defaults that suit a machine of 2 cores and 4 GiB.
 #[derive(Debug, Clone)]
@@ -65,6 +66,10 @@ pub struct Config {
     pub sibling_linger: Duration,
     /// Memory for decoded tree nodes and manifests, in bytes.
     pub node_cache: usize,
+    /// What is around the registry, for readiness and metrics.
+    pub surroundings: Option<Arc<dyn Surroundings>>,
+    /// Who is told of what is written. If one of them has no room, nothing is written.
+    pub observers: Observers,
 }
 
 impl Default for Config {
@@ -94,6 +99,8 @@ impl Default for Config {
             sibling_streams: 2,
             sibling_linger: Duration::from_secs(30),
             node_cache: 16 << 20,
+            surroundings: None,
+            observers: Observers::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //!             ├─ stream    blobs on their way out, local or while they arrive
 //!             ├─ foreign   other people's roots: one session each, fetched ahead of a pull
 //!             ├─ archive   images in and out as files
+//!             ├─ ops       health, metrics, and who hears what was done
 //!             └─ tree      a namespace's state; the one writer and immutable snapshots
 //! ```
 //!
@@ -29,6 +30,7 @@ mod http;
 mod images;
 mod lacking;
 mod names;
+pub mod ops;
 mod patience;
 mod pin;
 mod places;

@@ -7,6 +7,7 @@ use crate::{
     http::{self, Tls},
     lacking,
     names::{self, Named, Space},
+    ops::{Observers, metrics::Metrics},
     patience::{Patience, Pressure},
     places::Places,
     tree::{Blob, Snapshot, Tree},
@@ -18,7 +19,10 @@ use cidery_core::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use tokio::{net::TcpListener, sync::Semaphore, task::spawn_blocking};
@@ -59,6 +63,8 @@ pub(crate) struct Inner {
     pub large_manifests: Places,
     /// Whether clients wait for what others have.
     pub pressure: Arc<Pressure>,
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
 }
 
 /// A repository, found by its full name.
@@ -148,6 +154,8 @@ impl Registry {
             downloads,
             large_manifests,
             pressure,
+            metrics: Arc::default(),
+            draining: AtomicBool::new(false),
         };
         let inner = Arc::new(inner);
         // Never so often that it would be work.
@@ -190,9 +198,26 @@ impl Registry {
         tls: Option<Tls>,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let served = http::serve(self.inner.clone(), listener, tls, shutdown).await;
+        let shutdown = async {
+            shutdown.await;
+            self.inner.draining.store(true, Relaxed);
+        };
+        let served = http::serve(self.inner.clone(), http::router(self.inner.clone()), listener, tls, shutdown).await;
         self.save_uploads().await;
         served
+    }
+
+    /// Serves `/healthz`, `/readyz` and `/metrics` alone, on a listener of their own, where anybody who reaches it
+    /// may ask for metrics. Runs until `shutdown` resolves.
+    ///
+    /// # Errors
+    /// When the listener fails for good.
+    pub async fn serve_operations(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        http::serve(self.inner.clone(), http::operations(self.inner.clone()), listener, None, shutdown).await
     }
 
     /// Saves what open uploads received, so that the next start goes on at their last whole leaf.
@@ -212,6 +237,11 @@ impl Registry {
         self.inner.trees.get(namespace).cloned()
     }
 
+    /// Who is told of what is written: for what the owner does by other ways than HTTP.
+    pub fn observers(&self) -> &Observers {
+        &self.inner.config.observers
+    }
+
     /// The namespaces this node owns, by name.
     pub fn namespaces(&self) -> Vec<Namespace> {
         self.inner.trees.keys().cloned().collect()
@@ -222,6 +252,11 @@ impl Inner {
     /// How long clients are borne with.
     pub fn patience(&self) -> Patience {
         Patience::new(self.config.stall_timeout, self.pressure.clone())
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// Makes links of blobs that lost their last manifest, and ends links that no manifest named within `age`.

@@ -2,7 +2,7 @@
 
 use super::{
     frame::Frame,
-    server::{Failure, State},
+    server::{Failure, State, by_command},
     types::{ExportRequest, Exported, Imported, Progress, PullRequest, Pulled},
 };
 use crate::line::one_line;
@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use cidery_core::{Cid, Namespace, Network, Scope, SessionSpec};
-use cidery_registry::archive::{self, Format};
+use cidery_registry::{
+    archive::{self, Format},
+    ops::{Action, Target},
+};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -192,20 +195,35 @@ pub async fn import(
         let mut frames = Frames::new(sender.clone());
         let mut input = BodyReader { handle: handle.clone(), stream, rest: Bytes::new() };
         let mut progress = |p: archive::Progress<'_>| frames.progress(p.bytes, p.total.unwrap_or(0));
-        let result = archive::import(&handle, &tree, state.blocks, &mut input, as_name, &mut progress)
-            .map(|images| {
-                let row = |i: archive::Imported| Imported {
-                    name: i.name,
-                    digest: i.digest.to_string(),
-                    bytes: i.bytes,
-                    platform: i.platform,
-                };
-                images.into_iter().map(row).collect::<Vec<_>>()
-            })
-            .map_err(anyhow::Error::from);
+        let room = handle.block_on(state.registry.observers().room());
+        let result = room.map_err(anyhow::Error::from).and_then(|room| {
+            let images = archive::import(&handle, &tree, state.blocks, &mut input, as_name, &mut progress)?;
+            room.tell(by_command(Action::Import, images.iter().map(imported).collect()));
+            Ok(images)
+        });
+        let result = result.map(|images| {
+            let row = |i: archive::Imported| Imported {
+                name: i.name,
+                digest: i.digest.to_string(),
+                bytes: i.bytes,
+                platform: i.platform,
+            };
+            images.into_iter().map(row).collect::<Vec<_>>()
+        });
         let _ = sender.blocking_send(closing(result));
     });
     Ok(answer(receiver))
+}
+
+/// What is told of an image that came.
+fn imported(image: &archive::Imported) -> Target {
+    let (name, tag) = match image.name.split_once('@') {
+        Some((name, _)) => (name, None),
+        // Names of this node's own repositories have no port in front.
+        None => image.name.rsplit_once(':').map_or((image.name.as_str(), None), |(name, tag)| (name, Some(tag))),
+    };
+    let tags = tag.into_iter().map(str::to_owned).collect();
+    Target { digest: Some(image.digest.clone()), tags, ..Target::named(name) }
 }
 
 /// `NAME[:TAG]`.

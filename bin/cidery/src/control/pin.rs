@@ -2,12 +2,15 @@
 
 use super::{
     long::while_wanted,
-    server::{Answer, State},
+    server::{Answer, State, by_command},
     types::{PinRequest, Pinned, Progress, Stage, Unpinned},
 };
 use axum::{Json, extract, response::Response};
 use cidery_core::{Cid, Pinned as StorePinned};
-use cidery_registry::Pinning;
+use cidery_registry::{
+    Pinning,
+    ops::{Action, Target},
+};
 
 pub async fn add(extract::State(state): extract::State<State>, Json(request): Json<PinRequest>) -> Response {
     while_wanted(|mut frames| async move {
@@ -18,12 +21,18 @@ pub async fn add(extract::State(state): extract::State<State>, Json(request): Js
                 frames.show(Progress { done, total, stage });
             }
         };
-        Ok(row(state.registry.pin(&request.name, told).await?))
+        let room = state.registry.observers().room().await?;
+        let pinned = state.registry.pin(&request.name, told).await?;
+        room.tell(by_command(Action::Pin, vec![Target::named(&pinned.pin.name)]));
+        Ok(row(pinned))
     })
 }
 
 pub async fn remove(extract::State(state): extract::State<State>, Json(request): Json<PinRequest>) -> Answer<Unpinned> {
-    Ok(Json(Unpinned { name: state.registry.unpin(&request.name).await? }))
+    let room = state.registry.observers().room().await?;
+    let name = state.registry.unpin(&request.name).await?;
+    room.tell(by_command(Action::Unpin, vec![Target::named(&name)]));
+    Ok(Json(Unpinned { name }))
 }
 
 pub async fn list(extract::State(state): extract::State<State>) -> Answer<Vec<Pinned>> {

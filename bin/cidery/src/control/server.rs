@@ -17,7 +17,10 @@ use axum::{
 use cidery_blockstore::DiskStore;
 use cidery_core::{Blockstore, Namespace, PublishMode, RootStore};
 use cidery_node::Node;
-use cidery_registry::Registry;
+use cidery_registry::{
+    Registry,
+    ops::{Action, Event, Origin, Target},
+};
 use std::{
     fs,
     future::Future,
@@ -106,6 +109,11 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Something that a command did, now.
+pub(super) fn by_command(action: Action, targets: Vec<Target>) -> Event {
+    Event::new(action, targets, Origin::Control)
+}
+
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 async fn status(extract::State(state): extract::State<State>) -> Answer<Status> {
@@ -154,6 +162,7 @@ async fn publish(
     Json(request): Json<PublishRequest>,
 ) -> Answer<Published> {
     let namespace: Namespace = request.namespace.parse()?;
+    let room = state.registry.observers().room().await?;
     let (roots, name, once) = (state.roots.clone(), namespace.clone(), request.once);
     let root = spawn_blocking(move || -> Result<_> {
         let entry = roots
@@ -165,6 +174,7 @@ async fn publish(
         Ok(roots.state(&name)?.published.map_or(entry.cid, |publication| publication.root))
     })
     .await??;
+    room.tell(by_command(Action::Publish, vec![Target::named(namespace.as_str())]));
     state.publisher.announce().await?;
     let names = state.registry.image_names(&namespace, LISTED).await?;
     Ok(Json(Published {
@@ -178,14 +188,16 @@ async fn publish(
 
 async fn unpublish(extract::State(state): extract::State<State>, Json(request): Json<UnpublishRequest>) -> Answer<()> {
     let namespace: Namespace = request.namespace.parse()?;
-    let roots = state.roots.clone();
+    let room = state.registry.observers().room().await?;
+    let (roots, name) = (state.roots.clone(), namespace.clone());
     spawn_blocking(move || -> Result<()> {
-        if roots.state(&namespace)?.published.is_none() {
-            anyhow::bail!("namespace {namespace} is not published");
+        if roots.state(&name)?.published.is_none() {
+            anyhow::bail!("namespace {name} is not published");
         }
-        Ok(roots.unpublish(&namespace)?)
+        Ok(roots.unpublish(&name)?)
     })
     .await??;
+    room.tell(by_command(Action::Unpublish, vec![Target::named(namespace.as_str())]));
     state.publisher.announce().await?;
     Ok(Json(()))
 }

@@ -3,7 +3,7 @@
 use super::{
     long::{Frames, QUEUE, answer, closing},
     peers::Peers,
-    server::{Failure, State},
+    server::{Failure, State, by_command},
     types::{
         BackedUp, BackupRequest, CollectRequest, Collected, NamespaceUsage, Progress, PurgeRequest, Purged,
         PurgedPlace, ScrubRequest, Scrubbed, Stage, Usage,
@@ -15,7 +15,11 @@ use axum::{Json, extract, response::Response};
 use cidery_blockstore::{
     Collected as StoreCollected, DiskUsage, Progress as StoreProgress, ScrubOptions, Stage as StoreStage,
 };
-use cidery_core::{Digest, StoreError};
+use cidery_core::{Digest, Namespace, StoreError};
+use cidery_registry::{
+    Purge,
+    ops::{Action, Target},
+};
 use serde::Serialize;
 use std::{
     fs::{self, File},
@@ -45,7 +49,11 @@ pub async fn purge(
     let digest: Digest = request.digest.parse().context("a digest is sha256: and 64 hex digits")?;
     let handle = Handle::current();
     Ok(begin(move |tell| {
-        let purge = handle.block_on(state.registry.purge(&digest))?;
+        let room = handle.block_on(state.registry.observers().room())?;
+        let purged = handle.block_on(state.registry.purge(&digest));
+        // Also what failed half-way has taken something out.
+        room.tell(by_command(Action::Purge, purge_targets(&digest, purged.as_ref().ok())));
+        let purge = purged?;
         let done = state.store.collect(tell);
         let done = done.map_err(|error| explain(error, "it is deleted; its bytes are still on the disk"))?;
         let place = |place: cidery_registry::Purged| PurgedPlace {
@@ -62,6 +70,22 @@ pub async fn purge(
             freed_bytes: done.freed_bytes,
         })
     }))
+}
+
+/// What a purge took out: everywhere it was; or the digest alone, if that is not known or was in no repository.
+fn purge_targets(digest: &Digest, purge: Option<&Purge>) -> Vec<Target> {
+    let places = purge.map_or(&[][..], |purge| &purge.places);
+    let one = |place: &cidery_registry::Purged| {
+        let prefix =
+            if place.namespace == Namespace::local() { String::new() } else { format!("{}/", place.namespace) };
+        let name = format!("{prefix}{}", place.repository);
+        Target { blob: !place.manifest, digest: Some(digest.clone()), ..Target::named(name) }
+    };
+    let mut targets: Vec<_> = places.iter().map(one).collect();
+    if targets.is_empty() {
+        targets.push(Target { digest: Some(digest.clone()), blob: true, ..Target::default() });
+    }
+    targets
 }
 
 /// How many blobs no manifest names, and their bytes.

@@ -5,6 +5,7 @@ mod blocks;
 mod checkpoint;
 mod gc;
 mod holds;
+mod measures;
 mod open;
 mod pins;
 mod repair;
@@ -22,6 +23,7 @@ mod writer;
 
 pub use backup::BackedUp;
 pub use gc::Collected;
+pub use measures::{Collections, Measures, Obstacle};
 pub use scrub::{ScrubOptions, Scrubbed};
 pub use usage::{Amount, DiskUsage};
 

@@ -45,7 +45,8 @@ impl Inner {
         self.room.0.lock().take().is_some()
     }
 
-    fn free(&self) -> u64 {
+    /// Bytes that the file system has free, a moment ago at most.
+    pub(super) fn free(&self) -> u64 {
         let mut known = self.room.0.lock();
         if let Some((at, free)) = *known
             && at.elapsed() < FRESH

@@ -141,7 +141,7 @@ impl Inner {
         Ok(found)
     }
 
-    fn names(&self, directory: &str) -> Result<Vec<String>, StoreError> {
+    pub(super) fn names(&self, directory: &str) -> Result<Vec<String>, StoreError> {
         match self.disk.list(directory) {
             Ok(names) => Ok(names.into_iter().map(|name| format!("{directory}/{name}")).collect()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -150,7 +150,7 @@ impl Inner {
     }
 
     /// How many of these files there are, and the bytes that they take on the disk.
-    fn files(&self, names: &[String]) -> Result<(u64, u64), StoreError> {
+    pub(super) fn files(&self, names: &[String]) -> Result<(u64, u64), StoreError> {
         // Gone meanwhile, or a directory, which takes next to nothing.
         let is_none = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory);
         let (mut count, mut bytes) = (0, 0);

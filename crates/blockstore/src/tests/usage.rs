@@ -1,7 +1,7 @@
 //! What is said to take the disk is what a collection then finds.
 
 use super::rig::Rig;
-use crate::{Amount, DiskUsage};
+use crate::{Amount, DiskUsage, Obstacle};
 use cidery_core::{Block, Blockstore, Cid, Link, Namespace, Origin, RootStore, StoreError, UploadRecord, suite::node};
 
 fn large(n: u8) -> Block {
@@ -66,6 +66,39 @@ fn what_takes_the_disk_is_what_a_collection_finds() {
         ..usage
     };
     assert_eq!(in_blocks(after), in_blocks(usage));
+}
+
+#[test]
+fn what_is_measured_moves_and_what_stops_writes_is_named() {
+    let mut rig = Rig::with_kept_index();
+    rig.options.reserve = 1000;
+    let store = rig.open().unwrap();
+    assert_eq!(store.obstacles(), []);
+    let before = store.measures().unwrap();
+    assert_eq!((before.blocks, before.collections.count, before.last_collection), (0, 0, None));
+    store.put(&large(1), Origin::Peer).unwrap();
+    store.put(&large(2), Origin::Pushed).unwrap();
+    store.sync().unwrap();
+    let full = store.measures().unwrap();
+    assert_eq!((full.blocks, full.bytes, full.reserve_bytes), (2, 600 << 10, 1000));
+    assert!(full.packs > 0 && full.packs_bytes >= 600 << 10 && full.cached_bytes == 300 << 10, "{full:?}");
+    assert!(full.syncs > before.syncs, "{full:?}");
+
+    let done = store.collect(&|_| {}).unwrap();
+    let after = store.measures().unwrap();
+    assert_eq!((after.collections.count, after.collections.freed_bytes), (1, 300 << 10));
+    assert_eq!(after.last_collection, Some((*rig.now.lock(), done)));
+    assert_eq!(after.blocks, 1);
+
+    rig.disk.leave_room(Some(400));
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    assert_eq!(store.obstacles(), [Obstacle::NoRoom(600)]);
+    assert_eq!(store.measures().unwrap().free_bytes, Some(400));
+    rig.disk.leave_room(None);
+    rig.disk.fail_flushes(1);
+    store.put(&large(3), Origin::Pushed).unwrap();
+    assert!(store.sync().is_err());
+    assert!(matches!(&store.obstacles()[..], [Obstacle::Unsound(_), ..]), "{:?}", store.obstacles());
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub enum Fault {
     TooManyDownloads,
     TooManyUploads,
     TreeMalformed,
+    Unobserved,
     Unresolved,
     UploadBusy,
     UploadUnknown,
@@ -105,6 +106,11 @@ impl Fault {
             }
             Self::TooManyUploads => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many uploads are open"),
             Self::TreeMalformed => (S::NOT_FOUND, "MANIFEST_INVALID", "the registry behind this name is malformed"),
+            Self::Unobserved => (
+                S::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "nothing is written now, since it could not be put down in the audit log",
+            ),
             Self::Unresolved => {
                 (S::GATEWAY_TIMEOUT, "UNAVAILABLE", "the name could not be resolved in time; try again")
             }

@@ -11,15 +11,19 @@ mod fault;
 mod guard;
 mod handlers;
 mod leftover;
+mod meter;
 mod mode;
+mod operations;
 mod query;
 mod range;
 mod reply;
 mod route;
 mod serve;
+mod telling;
 mod tls;
 
 use crate::{
+    ops::User,
     registry::{Inner, Opened, Source},
     tree::{Tree, TreeError},
 };
@@ -36,12 +40,14 @@ use fault::{ApiError, Fault, Reply};
 use futures::FutureExt;
 use guard::Caller;
 use hyper::body::Incoming;
+use meter::{Meter, Seen};
 use query::Query;
 use route::Route;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 pub use connection::Secure;
 pub use cors::{Origin, OriginError};
+pub use operations::router as operations;
 pub use serve::serve;
 pub use tls::{ClientCertificates, Credentials, Tls, TlsError};
 
@@ -64,19 +70,27 @@ struct Context {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// The request's id.
+    id: u64,
+    /// The connection's other end.
+    address: Option<SocketAddr>,
+    /// Who it is, if that is known.
+    user: Option<String>,
 }
 
 async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Response {
-    let id = request_id();
+    let number = rand::random::<u64>();
+    let id = format!("{number:016x}");
     // A panic spoils nothing that a later request sees: state is behind locks that are not poisoned,
     // and uploads fall back to their last saved state.
-    let answer = AssertUnwindSafe(answer(registry, request)).catch_unwind().await;
+    let (meter, request) = Meter::begin(&registry, request, number);
+    let answer = AssertUnwindSafe(answer(registry, request, number, meter.seen())).catch_unwind().await;
     let response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(&id),
         Err(_) => ApiError::new(Fault::Internal, "a request panicked").respond(&id),
     };
-    marked(response, &id)
+    meter.answered(marked(response, &id))
 }
 
 /// The answer to a client that is not served.
@@ -103,18 +117,26 @@ fn marked(mut response: Response, id: &str) -> Response {
     response
 }
 
-async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
+async fn answer(registry: Arc<Inner>, request: Request, id: u64, seen: &Seen) -> Reply {
     let (parts, body) = request.into_parts();
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
-    let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
+    let caller = Caller::at(address);
+    let user = parts.extensions.get::<User>().map(|User(name)| name.clone());
+    user.iter().for_each(|name| seen.user(name));
     let config = &registry.config;
     guard::check_headers(caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
+    if let Some(reply) = operations::beside(&registry, caller, &parts.method, parts.uri.path(), seen).await {
+        return reply;
+    }
     let route = Route::parse(parts.uri.path())?;
+    seen.endpoint(route.endpoint());
     caller.check_method(&parts.method)?;
     mode::check(&registry.config, &route, &parts.method)?;
     let query = Query::of(&parts.uri);
-    let cx = Context { registry, caller, method: parts.method, headers: parts.headers, query };
+    let (method, headers) = (parts.method, parts.headers);
+    let cx = Context { registry, caller, method, headers, query, id, address, user };
     route_to(&cx, route, body).await
 }
 

@@ -1,6 +1,7 @@
 //! The paths of the API, read once. Repository names contain slashes, so paths are read from their end.
 
 use super::fault::{ApiError, Fault};
+use crate::ops::labels::Endpoint;
 
 /// What a path stands for (distribution-spec, "Endpoints"). Names and digests are not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,20 @@ impl Route {
             [name @ .., "referrers", digest] => Self::Referrers { name: join(name)?, digest: own(digest) },
             _ => return Err(nothing()),
         })
+    }
+
+    /// Its template, for metrics and logs.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Base => Endpoint::Base,
+            Self::Catalog => Endpoint::Catalog,
+            Self::Tags { .. } => Endpoint::Tags,
+            Self::Manifest { .. } => Endpoint::Manifest,
+            Self::Blob { .. } => Endpoint::Blob,
+            Self::Uploads { .. } => Endpoint::Uploads,
+            Self::Upload { .. } => Endpoint::Upload,
+            Self::Referrers { .. } => Endpoint::Referrers,
+        }
     }
 
     /// The methods it answers, for `Allow`.

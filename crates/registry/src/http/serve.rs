@@ -2,10 +2,10 @@
 
 use super::{
     connection::{Terms, stopped},
-    router,
     tls::Tls,
 };
 use crate::{places::Places, registry::Inner};
+use axum::Router;
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,9 +28,10 @@ struct Host {
     places: Places,
 }
 
-/// Serves until `shutdown`, then gives open requests a moment to finish.
+/// Serves `app` until `shutdown`, then gives open requests a moment to finish.
 pub async fn serve(
     registry: Arc<Inner>,
+    app: Router,
     listener: TcpListener,
     tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
@@ -38,7 +39,7 @@ pub async fn serve(
     let (limit, header) = (registry.config.max_connections, registry.config.header_timeout);
     let places = Places::new("connections", limit, registry.config.queue_timeout, registry.pressure.clone());
     let patience = registry.patience();
-    let host = Arc::new(Host { terms: Terms { app: router(registry), tls, header, patience }, places });
+    let host = Arc::new(Host { terms: Terms { app, tls, header, patience }, places });
     let accepting = Arc::new(Semaphore::new(limit.saturating_add(LOBBY).min(Semaphore::MAX_PERMITS)));
     // Closed when the last connection is gone; its value turns true when they are to stop.
     let (stop, stopping) = watch::channel(false);

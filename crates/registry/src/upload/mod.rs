@@ -251,6 +251,11 @@ impl Uploads {
         Ok(upload)
     }
 
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.lock().len()
+    }
+
     /// Finds one. Ids are only good in the repository they were given out for.
     pub fn get(&self, namespace: &Namespace, repository: &RepositoryName, id: &str) -> Option<Arc<Upload>> {
         let upload = self.open.lock().get(id).cloned()?;

@@ -1,11 +1,11 @@
 //! When a collection begins by itself.
 
 use super::{Collected, Inner};
-use crate::disk::give_way;
+use crate::{disk::give_way, store::Collections};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// So many commits leave enough dead tree nodes behind for a collection.
@@ -19,10 +19,17 @@ pub(crate) struct Collector {
     one: Mutex<()>,
     due: Mutex<Due>,
     changed: Condvar,
-    last: Mutex<Option<Collected>>,
+    done: Mutex<Done>,
     commits: AtomicU64,
     /// Bytes in the cache, about: what the last collection counted and what came since.
     cached: AtomicU64,
+}
+
+/// The collections of this start.
+#[derive(Default)]
+struct Done {
+    all: Collections,
+    last: Option<(SystemTime, Collected)>,
 }
 
 #[derive(Default)]
@@ -37,13 +44,29 @@ impl Collector {
         self.one.lock()
     }
 
-    pub(super) fn finished(&self, what: Collected) {
+    pub(super) fn finished(&self, at: SystemTime, what: Collected) {
         self.commits.store(0, Relaxed);
-        *self.last.lock() = Some(what);
+        let mut done = self.done.lock();
+        done.all.count += 1;
+        done.all.freed_blocks += what.freed_blocks;
+        done.all.freed_bytes += what.freed_bytes;
+        done.all.took += what.took;
+        done.last = Some((at, what));
     }
 
-    pub(super) fn last(&self) -> Option<Collected> {
-        self.last.lock().clone()
+    /// The last one, and when it ended.
+    pub(in crate::store) fn last(&self) -> Option<(SystemTime, Collected)> {
+        self.done.lock().last.clone()
+    }
+
+    /// All of them together.
+    pub(in crate::store) fn all(&self) -> Collections {
+        self.done.lock().all
+    }
+
+    /// Bytes in the cache, about.
+    pub(in crate::store) fn cached(&self) -> u64 {
+        self.cached.load(Relaxed)
     }
 
     pub(super) fn cache_is(&self, bytes: u64) {
@@ -124,7 +147,7 @@ impl Inner {
 
     /// The cache has to give way at once.
     pub(in crate::store) fn make_room(&self) {
-        if self.options.collect_after.is_some() && self.collector.last.lock().as_ref().is_none_or(|last| last.frees()) {
+        if self.options.collect_after.is_some() && self.collector.last().is_none_or(|(_, last)| last.frees()) {
             self.collector.within(Duration::ZERO);
         } else {
             self.collect_soon();

@@ -90,7 +90,7 @@ impl DiskStore {
 
     /// What the last collection did, if there was one since the start.
     pub fn last_collection(&self) -> Option<Collected> {
-        self.0.inner.collector.last()
+        self.0.inner.collector.last().map(|(_, last)| last)
     }
 }
 
@@ -135,7 +135,7 @@ impl Inner {
             "collected"
         );
         self.uses.save(&*self.disk);
-        self.collector.finished(done.clone());
+        self.collector.finished(self.now(), done.clone());
         Ok(done)
     }
 

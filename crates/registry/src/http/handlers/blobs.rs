@@ -9,9 +9,10 @@ use crate::{
         range::Wanted,
         reply, unreadable, unreadable_file,
     },
+    ops::{Action, Target},
     registry::{Opened, Source},
     stream::{self, Fate, Verify},
-    tree::Blob,
+    tree::{Blob, TreeError},
 };
 use axum::{body::Body, http::Method, response::IntoResponse};
 use cidery_core::{Digest, Fetcher, codec};
@@ -88,7 +89,12 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
 pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
     let (_, tree, repository) = cx.write(name)?;
     let digest = digest(text)?;
-    if tree.delete_unused_blob(&repository, &digest).await? {
+    let (wanted, target) = (digest.clone(), Target::blob(name, digest.clone(), None));
+    let deleted = async move {
+        let existed = tree.delete_unused_blob(&repository, &wanted).await?;
+        Ok::<_, TreeError>((existed, existed.then_some(target)))
+    };
+    if cx.telling(Action::Delete, deleted).await? {
         return Ok(reply::Deleted.into_response());
     }
     Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))

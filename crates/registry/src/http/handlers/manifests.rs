@@ -7,8 +7,9 @@ use crate::{
         fault::{ApiError, Fault, Reply},
         reply, unreadable,
     },
+    ops::{Action, Target},
     registry::{Opened, Source},
-    tree::{Manifest, Push},
+    tree::{Manifest, Push, TreeError},
 };
 use axum::{
     body::Body,
@@ -54,6 +55,14 @@ pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
     if client_has(&cx.headers, &manifest.digest) {
         return Ok(reply::NotModified(manifest.digest.clone()).into_response());
     }
+    if !head {
+        cx.pulled(|| Target {
+            digest: Some(manifest.digest.clone()),
+            media_type: Some(manifest.media_type.clone()),
+            size: Some(manifest.bytes.len() as u64),
+            ..Target::reference(name, &reference)
+        });
+    }
     Ok(reply::ManifestFound { manifest, head }.into_response())
 }
 
@@ -81,8 +90,19 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
     let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let bytes = read(cx, body).await?;
     let missing = cx.registry.config.missing();
+    let mut target = Target {
+        media_type: media_type.clone(),
+        size: Some(bytes.len() as u64),
+        ..Target::reference(name, &reference)
+    };
+    target.tags.extend(tags.iter().map(Tag::to_string));
     let push = Push { reference, tags: tags.clone(), media_type, bytes, missing };
-    let put = tree.push(&repository, push).await?;
+    let pushed = async move {
+        let put = tree.push(&repository, push).await?;
+        target.digest = Some(put.digest.clone());
+        Ok::<_, TreeError>((put, Some(target)))
+    };
+    let put = cx.telling(Action::Push, pushed).await?;
     Ok(reply::ManifestCreated { name, digest: put.digest, subject: put.subject, tags }.into_response())
 }
 
@@ -90,10 +110,16 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
 pub async fn delete(cx: &Context, name: &str, reference: &str) -> Reply {
     let (_, tree, repository) = cx.write(name)?;
     let unknown = || ApiError::new(Fault::ManifestUnknown, format!("{name} has no manifest {reference}"));
-    let existed = match reference.parse().map_err(|_| unknown())? {
-        Reference::Tag(tag) => tree.delete_tag(&repository, &tag).await?,
-        Reference::Digest(digest) => tree.delete_unused_manifest(&repository, &digest).await?,
+    let parsed = reference.parse().map_err(|_| unknown())?;
+    let target = Target::reference(name, &parsed);
+    let deleted = async move {
+        let existed = match parsed {
+            Reference::Tag(tag) => tree.delete_tag(&repository, &tag).await?,
+            Reference::Digest(digest) => tree.delete_unused_manifest(&repository, &digest).await?,
+        };
+        Ok::<_, TreeError>((existed, existed.then_some(target)))
     };
+    let existed = cx.telling(Action::Delete, deleted).await?;
     if existed { Ok(reply::Deleted.into_response()) } else { Err(unknown()) }
 }
 

@@ -8,7 +8,8 @@ use crate::{
         reply,
     },
     names::Space,
-    tree::{Blob, Tree},
+    ops::{self, Action},
+    tree::{Blob, Tree, TreeError},
     upload::{Offset, Upload, UploadError},
 };
 use axum::{
@@ -36,7 +37,14 @@ pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
             if find_mount(cx, &namespace, &tree, &wanted).await? != Some(blob.clone()) {
                 return Ok(open(name, &*cx.registry.uploads.start(&namespace, &repository)?, StatusCode::ACCEPTED));
             }
-            tree.link_blob(&repository, &blob).await?;
+            let from = cx.query.get("from").map(str::to_owned);
+            let target = ops::Target { from, ..ops::Target::blob(name, wanted.clone(), Some(blob.size)) };
+            let mounted = async move {
+                let _hold = hold;
+                tree.link_blob(&repository, &blob).await?;
+                Ok::<_, TreeError>(((), Some(target)))
+            };
+            cx.telling(Action::Mount, mounted).await?;
             return Ok(reply::BlobCreated { name, digest: wanted }.into_response());
         }
     }
@@ -46,7 +54,13 @@ pub async fn start(cx: &Context, name: &str, body: Body) -> Reply {
     {
         let target = repository.clone();
         let link = move |blob: Blob| async move { tree.link_blob(&target, &blob).await };
-        let blob = cx.registry.uploads.whole((&namespace, &repository), body, wanted, link).await?;
+        let (uploads, full) = (cx.registry.uploads.clone(), name.to_owned());
+        let pushed = async move {
+            let blob = uploads.whole((&namespace, &repository), body, wanted, link).await?;
+            let target = ops::Target::blob(full, blob.digest.clone(), Some(blob.size));
+            Ok::<_, UploadError>((blob, Some(target)))
+        };
+        let blob = cx.telling(Action::Push, pushed).await?;
         return Ok(reply::BlobCreated { name, digest: blob.digest }.into_response());
     }
     let upload = cx.registry.uploads.start(&namespace, &repository)?;
@@ -76,8 +90,13 @@ pub async fn finish(cx: &Context, name: &str, id: &str, body: Body) -> Reply {
     let wanted = digest(wanted)?;
     let offset = chunk(&cx.headers).map_err(|error| going_on(name, &upload, error))?;
     let link = move |blob: Blob| async move { tree.link_blob(&repository, &blob).await };
-    let done = cx.registry.uploads.finish(&upload, offset, body, wanted, link).await;
-    let blob = done.map_err(|error| going_on(name, &upload, error.into()))?;
+    let (uploads, open, full) = (cx.registry.uploads.clone(), upload.clone(), name.to_owned());
+    let pushed = async move {
+        let blob = uploads.finish(&open, offset, body, wanted, link).await?;
+        let target = ops::Target::blob(full, blob.digest.clone(), Some(blob.size));
+        Ok::<_, UploadError>((blob, Some(target)))
+    };
+    let blob = cx.telling(Action::Push, pushed).await.map_err(|error| going_on(name, &upload, error))?;
     Ok(reply::BlobCreated { name, digest: blob.digest }.into_response())
 }
 
