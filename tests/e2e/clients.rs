@@ -5,11 +5,13 @@ mod containerd;
 mod cosign;
 mod crane;
 mod docker;
+mod estargz;
 mod helm;
 mod oras;
 mod page;
 mod podman;
 mod regctl;
+mod shapes;
 mod skopeo;
 
 use cidery_tests::{
