@@ -1,6 +1,9 @@
 //! The README's first screen, step by step, with a real engine.
 
-use cidery_tests::{Engine, Node, stock::Dns};
+use cidery_tests::{
+    Engine, Node,
+    stock::{Dns, records},
+};
 
 /// Push here, pull there, by CID and by domain, and run it.
 #[test]
@@ -32,14 +35,8 @@ fn push_here_pull_there() {
 
     // By domain, with no --peer: the name's own records say whom to ask.
     // The records are those that `publish` printed, set at a domain of ours.
-    let printed: Vec<&str> = published["txt"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
-    let records = printed.iter().map(|line| {
-        let (owner, value) = line.split_once(" 300 IN TXT ").unwrap();
-        (owner.replace("example.com.", "images.test"), value.trim_matches('"').replace("\\\"", "\""))
-    });
-    let records: Vec<(String, String)> = records.collect();
+    let records = records(&published, "images.test");
     assert_eq!(records.len(), 2);
-    let records: Vec<(&str, &str)> = records.iter().map(|(owner, value)| (&**owner, &**value)).collect();
     let Some(dns) = Dns::start(&records) else { return };
     let third = Node::start(&["--dns", &dns.address]);
     let by_domain = format!("{}/images.test/hello:1", third.host());

@@ -34,10 +34,15 @@ impl Engine {
         Some(engine)
     }
 
+    /// Where it listens, as `DOCKER_HOST` has it.
+    pub fn address(&self) -> String {
+        format!("unix://{}", text(&self.directory.path().join("sock")))
+    }
+
     /// A docker command against it.
     pub fn docker(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.args(["-H", &format!("unix://{}", text(&self.directory.path().join("sock")))]).args(arguments);
+        command.args(["-H", &self.address()]).args(arguments);
         // Whoever runs the tests may be logged in somewhere: that is not ours to read.
         command.env("DOCKER_CONFIG", self.directory.path().join("config")).env("DOCKER_BUILDKIT", "0");
         command

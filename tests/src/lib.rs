@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod certificates;
+pub mod client;
+pub mod containerd;
 pub mod content;
 pub mod disk;
 pub mod docker;
 pub mod http;
+pub mod image;
 pub mod kubo;
 pub mod ledger;
 pub mod node;
@@ -16,6 +19,8 @@ pub mod random;
 pub mod stock;
 pub mod wire;
 
+pub use client::Client;
+pub use containerd::Containerd;
 pub use docker::Engine;
 pub use kubo::Kubo;
 pub use node::Node;

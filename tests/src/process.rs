@@ -43,6 +43,13 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs to the end; panics if it fails. Everything it said.
+pub fn run_said(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, said(&output));
+    said(&output)
+}
+
 /// Runs to the end; panics if it succeeds. Everything it said.
 pub fn run_err(command: &mut Command) -> String {
     let output = output(command);

@@ -52,13 +52,14 @@ pub struct Dns {
 
 impl Dns {
     /// Serves TXT records, each an owner and a value.
-    pub fn start(records: &[(&str, &str)]) -> Option<Self> {
+    pub fn start(records: &[(impl AsRef<str>, impl AsRef<str>)]) -> Option<Self> {
         let program = component("dnsmasq", "dnsmasq")?;
         let port = free_port();
         let directory = TempDir::with_prefix("cidery-dns-").unwrap();
         let config = directory.path().join("dnsmasq.conf");
         // In the file (not in arguments) quotes keep commas in one character-string.
         let lines = records.iter().map(|(owner, value)| {
+            let (owner, value) = (owner.as_ref(), value.as_ref());
             let value = value.replace('\\', "\\\\").replace('"', "\\\"");
             format!("txt-record={owner},\"{value}\"\n")
         });
@@ -72,4 +73,14 @@ impl Dns {
         daemon.wait_for_line("started");
         Some(Self { _daemon: daemon, _directory: directory, address: format!("127.0.0.1:{port}") })
     }
+}
+
+/// The records that `cidery publish --json` prints, set at a domain: owners and values.
+pub fn records(published: &serde_json::Value, domain: &str) -> Vec<(String, String)> {
+    let lines = published["txt"].as_array().unwrap().iter();
+    let records = lines.map(|line| {
+        let (owner, value) = line.as_str().unwrap().split_once(" 300 IN TXT ").unwrap();
+        (owner.replace("example.com.", domain), value.trim_matches('"').replace("\\\"", "\""))
+    });
+    records.collect()
 }

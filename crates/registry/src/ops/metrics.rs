@@ -29,6 +29,9 @@ pub struct Metrics {
 /// A counter's labels and its value.
 pub type Requests = (&'static str, &'static str, String, u64);
 
+/// A histogram's labels and what [`Histogram::read`] gives.
+pub type Durations = (&'static str, &'static str, (f64, u64, Vec<(f64, u64)>));
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -94,7 +97,7 @@ impl Metrics {
     }
 
     /// The histograms that are not empty: endpoint, method, and what [`Histogram::read`] gives.
-    pub fn durations(&self) -> Vec<(&'static str, &'static str, (f64, u64, Vec<(f64, u64)>))> {
+    pub fn durations(&self) -> Vec<Durations> {
         let read = self.durations.iter().map(Histogram::read).enumerate().filter(|(_, (_, count, _))| *count > 0);
         read.map(|(place, read)| (pair(place).0, pair(place).1, read)).collect()
     }
