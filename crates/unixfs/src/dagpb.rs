@@ -9,6 +9,12 @@ use cidery_core::Cid;
 /// Most links in one node. A block of 2 MiB has room for 46,000 with sha2-256 CIDs and names.
 pub(crate) const MAX_LINKS: usize = 1 << 16;
 
+/// A link to a shard, or to a chunk, is hardly shorter than so many bytes.
+const USUAL_LINK: usize = 44;
+
+/// Most bytes of a varint.
+const MAX_VARINT: usize = 10;
+
 /// A link. Without a name or size in the bytes they are empty and 0, which means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link<'a> {
@@ -24,27 +30,34 @@ pub(crate) struct Node<'a> {
     pub data: Option<&'a [u8]>,
 }
 
+/// Bytes of a link.
+fn inner_size(cid_len: usize, name_len: usize, tsize: u64) -> usize {
+    1 + varint_len(cid_len as u64) + cid_len // Hash
+        + 1 + varint_len(name_len as u64) + name_len // Name
+        + 1 + varint_len(tsize) // Tsize
+}
+
 /// Bytes that one link adds to its node.
 pub(crate) fn link_size(cid_len: usize, name_len: usize, tsize: u64) -> usize {
-    let inner = 1 + varint_len(cid_len as u64) + cid_len // Hash
-        + 1 + varint_len(name_len as u64) + name_len // Name
-        + 1 + varint_len(tsize); // Tsize
+    let inner = inner_size(cid_len, name_len, tsize);
     1 + varint_len(inner as u64) + inner
 }
 
 /// Encodes a node. `links` come in the order of their names (byte-wise), or all without a name.
 pub(crate) fn encode<'a>(links: impl Iterator<Item = Link<'a>>, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut inner = Vec::new();
     for link in links {
-        inner.clear();
-        put_bytes(&mut inner, 1, &link.cid.to_bytes());
+        let cid_len = link.cid.encoded_len();
+        let inner = inner_size(cid_len, link.name.len(), link.tsize);
+        out.reserve(inner + 1 + MAX_VARINT);
+        out.push(2 << 3 | 2);
+        put_varint(&mut out, inner as u64);
+        out.push(1 << 3 | 2);
+        put_varint(&mut out, cid_len as u64);
+        link.cid.write_bytes(&mut out).expect("a Vec takes all bytes");
         // The empty name of a chunk is written as well: that is what deployed writers do.
-        put_bytes(&mut inner, 2, link.name.as_bytes());
-        put_number(&mut inner, 3, link.tsize);
-        out.push(0x12);
-        put_varint(&mut out, inner.len() as u64);
-        out.extend_from_slice(&inner);
+        put_bytes(&mut out, 2, link.name.as_bytes());
+        put_number(&mut out, 3, link.tsize);
     }
     put_bytes(&mut out, 1, data);
     out
@@ -52,7 +65,9 @@ pub(crate) fn encode<'a>(links: impl Iterator<Item = Link<'a>>, data: &[u8]) -> 
 
 /// Decodes a node; a block's size bounds what this costs.
 pub(crate) fn decode(block: &[u8]) -> Result<Node<'_>, Defect> {
-    let mut node = Node { links: Vec::new(), data: None };
+    // What holds all links at once if they are as short as they are in a wide node.
+    let links = Vec::with_capacity(block.len() / USUAL_LINK);
+    let mut node = Node { links, data: None };
     let mut links_ended = false;
     let mut fields = Fields(block);
     while let Some((number, value)) = fields.next()? {
