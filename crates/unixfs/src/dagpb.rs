@@ -65,25 +65,54 @@ pub(crate) fn encode<'a>(links: impl Iterator<Item = Link<'a>>, data: &[u8]) -> 
 
 /// Decodes a node; a block's size bounds what this costs.
 pub(crate) fn decode(block: &[u8]) -> Result<Node<'_>, Defect> {
-    // What holds all links at once if they are as short as they are in a wide node.
-    let links = Vec::with_capacity(block.len() / USUAL_LINK);
-    let mut node = Node { links, data: None };
-    let mut links_ended = false;
+    let mut links = Vec::with_capacity(usual_links(block));
+    let data = visit(block, |link| {
+        links.push(link);
+        Ok(())
+    })?;
+    Ok(Node { links, data })
+}
+
+/// Decodes a node and gives each link to `each`, in their order. Its data.
+pub(crate) fn visit<'a>(
+    block: &'a [u8],
+    mut each: impl FnMut(Link<'a>) -> Result<(), Defect>,
+) -> Result<Option<&'a [u8]>, Defect> {
+    let (mut data, mut links, mut links_ended) = (None, 0, false);
     let mut fields = Fields(block);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 if node.data.is_some() => return Err(Defect("two data fields")),
+            1 if data.is_some() => return Err(Defect("two data fields")),
             1 => {
-                node.data = Some(value.bytes()?);
-                links_ended = !node.links.is_empty();
+                data = Some(value.bytes()?);
+                links_ended = links > 0;
             }
             2 if links_ended => return Err(Defect("links on both sides of the data")),
-            2 if node.links.len() == MAX_LINKS => return Err(Defect("too many links")),
-            2 => node.links.push(link(value.bytes()?)?),
+            2 if links == MAX_LINKS => return Err(Defect("too many links")),
+            2 => {
+                links += 1;
+                each(link(value.bytes()?)?)?;
+            }
             _ => return Err(Defect("an unknown field in a dag-pb node")),
         }
     }
-    Ok(node)
+    Ok(data)
+}
+
+/// A node's data alone. Its links are passed over unread.
+pub(crate) fn data(block: &[u8]) -> Result<Option<&[u8]>, Defect> {
+    let (mut data, mut fields) = (None, Fields(block));
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            data = Some(value.bytes()?);
+        }
+    }
+    Ok(data)
+}
+
+/// How many links a wide node of this size has, or a few more.
+pub(crate) fn usual_links(block: &[u8]) -> usize {
+    block.len() / USUAL_LINK
 }
 
 fn link(bytes: &[u8]) -> Result<Link<'_>, Defect> {
