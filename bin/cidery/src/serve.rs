@@ -1,6 +1,7 @@
 //! The node: opens store, swarm and registry, joins them, and runs until told to stop.
 
 use crate::{
+    commands::bar::{self, count},
     control::server::Control,
     ops::{
         access::{self, AccessLog},
@@ -196,7 +197,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     let data = settings.data.clone();
     let reserve = settings.reserve.map_or_else(|| cidery_blockstore::usual_reserve(&data), Ok);
     let options = Options {
-        progress: Some(crate::commands::bar::rebuild()),
+        progress: Some(bar::rebuild()),
         cache_limit: settings.cache_limit,
         store_limit: settings.store_limit,
         reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
@@ -204,11 +205,8 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
         beside: vec![IDENTITY.to_owned()],
         ..Default::default()
     };
-    let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
-    for note in store.damage() {
-        tracing::warn!("{note}");
-    }
-    Ok(store)
+    // What it finds wrong it logs.
+    Ok(spawn_blocking(move || DiskStore::open(&data, options)).await??)
 }
 
 fn registry_config(settings: &ServeSettings, around: Around, records: &Records) -> RegistryConfig {
@@ -261,7 +259,7 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
     for address in node.addresses().await {
         println!("  address   {address}");
     }
-    println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
+    println!("  data      {}  ({})", settings.data.display(), count(stats.blocks, "block"));
     if !http.ip().is_loopback() {
         println!(
             "  note      whoever reaches {http} can pull every image here, unpublished ones too; pushes only from here"
