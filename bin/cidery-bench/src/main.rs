@@ -96,6 +96,9 @@ struct Options {
     /// Tags in one of its repositories
     #[arg(long, default_value_t = 100_000)]
     tags: usize,
+    /// A data directory whose store has that many blobs, from an earlier run, instead of filling one
+    #[arg(long)]
+    filled: Option<PathBuf>,
     /// Size of the store of which half is deleted, in GiB
     #[arg(long, default_value_t = 20)]
     reclaim_gib: usize,

@@ -68,21 +68,30 @@ fn mib(bytes: u64) -> f64 {
 /// after half of its images were deleted.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let empty = Node::start(&["--history", "1"]);
-    let mut full = Node::start(&["--history", "1"]);
     let images = options.many / images::BLOBS_PER_IMAGE;
-    images::fill(&full.http, images)?;
-    images::tag_many(&full.http, TAGS, options.tags)?;
-    images::tag_many(&full.http, BRINK, (256 << 10) / LINK - options.runs * COMMITS - 1)?;
+    let mut full = match &options.filled {
+        Some(data) => Node::start_on(data, &["--history", "1"]),
+        None => {
+            let node = Node::start(&["--history", "1"]);
+            images::fill(&node.http, images)?;
+            node
+        }
+    };
+    // Of this run alone, also in a store that an earlier one filled.
+    let run = std::process::id();
+    let (tags, brink, small) = (format!("{TAGS}{run}"), format!("{BRINK}{run}"), format!("bench/commit{run}"));
+    images::tag_many(&full.http, &tags, options.tags)?;
+    images::tag_many(&full.http, &brink, (256 << 10) / LINK - options.runs * COMMITS - 1)?;
 
     // Filling made one due, which must not run beside what is measured.
     let filled = full.json(&["gc"]);
     eprintln!("filled: {filled}");
 
     let places = [
-        ("an empty store", &empty, "bench/commit"),
-        ("the full store", &full, "bench/commit"),
-        ("the repository with all tags", &full, TAGS),
-        ("a directory under the HAMT threshold", &full, BRINK),
+        ("an empty store", &empty, &small),
+        ("the full store", &full, &small),
+        ("the repository with all tags", &full, &tags),
+        ("a directory under the HAMT threshold", &full, &brink),
     ];
     let mut figures: [Vec<f64>; 4] = Default::default();
     for run in 0..options.runs {

@@ -249,6 +249,18 @@ proptest! {
     }
 }
 
+/// A forgotten file that a later root holds again is not forgotten when a collection finds it there.
+#[test]
+fn what_a_later_root_holds_again_has_come_back() {
+    let mut player = Player::new(Rig::new());
+    let before = [Step::File(0, 2), Step::CommitDoomed(4), Step::Put(0, Origin::Pushed), Step::CommitDoomed(0)];
+    let after = [Step::Forget(4), Step::Replace, Step::Collect, Step::Replace, Step::Commit(0), Step::PublishOnce(1)];
+    for step in before.iter().chain(&after) {
+        player.play(step);
+    }
+    player.check();
+}
+
 /// A record that a cut tore, with whole ones behind it, does not come back as damage once the tail is flushed.
 #[test]
 fn what_a_cut_tore_stays_away_after_the_next_sync() {

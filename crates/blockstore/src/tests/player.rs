@@ -248,11 +248,14 @@ impl Player {
                 let kept = self.kept();
                 let shown = self.reached_by_roots();
                 let pinned = self.pinned();
+                let current = self.facts.roots.last().map(|root| self.below(vec![*root], false)).unwrap_or_default();
                 let collected = store.collect(&|_| {});
                 let gone: Vec<Cid> = self.durable.keys().filter(|cid| !kept.contains(cid)).copied().collect();
                 let gone = gone.into_iter().filter_map(|cid| Some((cid, self.durable.remove(&cid)?)));
                 if collected.is_ok() {
                     drop(gone.collect::<Vec<_>>());
+                    // What a root holds that was committed since has come back.
+                    next.forgotten.retain(|cid| !current.contains(cid));
                     // What only pins keep is shown to nobody.
                     next.hidden.retain(|cid| pinned.contains(cid) && !shown.contains(cid));
                     self.unsure.clear();
