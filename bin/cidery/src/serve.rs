@@ -6,6 +6,7 @@ use crate::{
     settings::{Bootstrap, ServeSettings},
 };
 use anyhow::{Context, Result, bail};
+use cidery_access::Access;
 use cidery_blockstore::{DiskStore, Options};
 use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore};
 use cidery_node::{Config as NodeConfig, Identity, Node};
@@ -22,6 +23,12 @@ use tokio::{
 
 /// The file with the node's key, in the data directory.
 pub const IDENTITY: &str = "identity";
+
+/// The file with this node's own accounts, in the data directory.
+pub const USERS: &str = "users";
+
+/// The file with the key that bearer tokens are signed with, in the data directory.
+pub const TOKEN_KEY: &str = "token-key";
 
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -54,13 +61,17 @@ pub async fn run(settings: ServeSettings) -> Result<()> {
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
-    let registry = Registry::open(registry_config(&settings), blocks.clone(), roots.clone(), network.clone()).await?;
+    let accounts = settings.access.clone();
+    let access = Arc::new(spawn_blocking(move || Access::open(accounts)).await?.context("the accounts")?);
+    let registry =
+        Registry::open(registry_config(&settings, access.clone()), blocks.clone(), roots.clone(), network.clone())
+            .await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
     let control = Control::bind(&settings.data)?;
     let address = listener.local_addr()?;
-    introduce(&settings, address, &node, &store).await;
+    introduce(&settings, address, &node, &store, &access).await;
 
     if let Some(tree) = registry.tree(announcer.namespace()) {
         tokio::spawn(publisher::run(announcer.clone(), tree.roots()));
@@ -118,7 +129,7 @@ fn in_use(address: SocketAddr) -> String {
 }
 
 /// Makes the data directory, for this user only: it holds private images and a key.
-fn make_data(data: &Path) -> Result<()> {
+pub fn make_data(data: &Path) -> Result<()> {
     if data.is_dir() {
         return Ok(());
     }
@@ -139,7 +150,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
         store_limit: settings.store_limit,
         reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
         history: settings.history,
-        beside: vec![IDENTITY.to_owned()],
+        beside: vec![IDENTITY.to_owned(), USERS.to_owned()],
         ..Default::default()
     };
     let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
@@ -149,9 +160,10 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     Ok(store)
 }
 
-fn registry_config(settings: &ServeSettings) -> RegistryConfig {
+fn registry_config(settings: &ServeSettings, access: Arc<Access>) -> RegistryConfig {
     RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
+        access: Some(access),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
         ..Default::default()
@@ -177,7 +189,7 @@ fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
 }
 
 /// Says who it is, where it is, and what to type next.
-async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore) {
+async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore, access: &Access) {
     let stats = store.stats();
     let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
     let data = match &settings.data {
@@ -191,7 +203,14 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
         println!("  address   {address}");
     }
     println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
-    if !http.ip().is_loopback() {
+    if access.is_required().await {
+        println!("  accounts  {}  (docker login {host})", access.users());
+        if !http.ip().is_loopback() && !access.is_insecure() {
+            println!(
+                "  note      passwords from other machines are taken over HTTPS only, unless insecure-auth = true"
+            );
+        }
+    } else if !http.ip().is_loopback() {
         println!(
             "  note      whoever reaches {http} can pull every image here, unpublished ones too; pushes only from here"
         );

@@ -1,7 +1,8 @@
 //! What the registry can be told. Nothing here is read from a file or the environment.
 
+use cidery_access::Access;
 use cidery_core::Namespace;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Limits and settings, with defaults that suit a machine of 2 cores and 4 GiB.
 #[derive(Debug, Clone)]
@@ -11,6 +12,9 @@ pub struct Config {
     /// `Host` header values that are accepted besides `localhost` and IP literals; without a port,
     /// any port matches.
     pub allowed_hosts: Vec<String>,
+    /// Who may do what; without it, or as long as it knows no accounts, whoever reaches the listener may pull,
+    /// and this machine may push.
+    pub access: Option<Arc<Access>>,
     /// Whether manifests are taken whose blobs or child manifests are not all in their repository.
     /// They cannot be pulled whole from here; mirrors of single platforms push such indexes.
     pub sparse_manifests: bool,
@@ -52,6 +56,7 @@ impl Default for Config {
         Self {
             namespaces: Vec::new(),
             allowed_hosts: Vec::new(),
+            access: None,
             sparse_manifests: false,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),

@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use cidery_access::LoginError;
 use cidery_core::{FetchError, NameError, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
 use std::{borrow::Cow, error::Error as StdError, fmt};
@@ -41,8 +42,10 @@ pub enum Fault {
     SizeInvalid,
     Stopping,
     TagInvalid,
+    TooManyLogins,
     TooManyUploads,
     TreeMalformed,
+    Unauthorized,
     Unresolved,
     UploadBusy,
     UploadUnknown,
@@ -86,8 +89,10 @@ impl Fault {
             Self::SizeInvalid => (S::BAD_REQUEST, "SIZE_INVALID", "provided length did not match content length"),
             Self::Stopping => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the registry is stopping"),
             Self::TagInvalid => (S::BAD_REQUEST, "TAG_INVALID", "manifest tag did not match URI"),
+            Self::TooManyLogins => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many logins failed or wait"),
             Self::TooManyUploads => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many uploads are open"),
             Self::TreeMalformed => (S::NOT_FOUND, "MANIFEST_INVALID", "the registry behind this name is malformed"),
+            Self::Unauthorized => (S::UNAUTHORIZED, "UNAUTHORIZED", "authentication required"),
             Self::Unresolved => {
                 (S::GATEWAY_TIMEOUT, "UNAVAILABLE", "the name could not be resolved in time; try again")
             }
@@ -229,6 +234,7 @@ impl From<TreeError> for ApiError {
         match error {
             TreeError::ManifestInvalid(_) => Self::from(Fault::ManifestInvalid).because(error),
             TreeError::ManifestBlobUnknown { .. } => Self::new(Fault::ManifestBlobUnknown, error.to_string()),
+            TreeError::NotAllowed(message) => Self::new(Fault::Denied, message),
             TreeError::TooLarge { .. } => Self::new(Fault::ManifestTooLarge, error.to_string()),
             TreeError::DigestMismatch { .. } => Self::new(Fault::DigestInvalid, error.to_string()),
             TreeError::Malformed { .. } => Self::from(Fault::TreeMalformed).because(error),
@@ -249,6 +255,19 @@ impl From<ResolveError> for ApiError {
             }
             ResolveError::Unavailable { .. } => Self::from(Fault::Unresolved).because(error),
         }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        let wait = match error {
+            LoginError::Wrong | LoginError::Token => return Self::new(Fault::Unauthorized, error.to_string()),
+            LoginError::Failed => return Self::from(Fault::Internal).because(error),
+            LoginError::Busy => return Self::new(Fault::TooManyLogins, error.to_string()),
+            LoginError::Slowed(wait) => wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+        };
+        let message = format!("too many logins from this address failed: wait {wait} s, then check the password");
+        Self::new(Fault::TooManyLogins, message).with(header::RETRY_AFTER, HeaderValue::from(wait))
     }
 }
 

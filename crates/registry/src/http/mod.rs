@@ -3,6 +3,8 @@
 //! Every answer passes through [`dispatch`], so every answer has the API's version and a request id,
 //! and every refusal, a panic included, is OCI error JSON.
 
+mod auth;
+mod connection;
 mod deadline;
 mod fault;
 mod guard;
@@ -21,10 +23,11 @@ use crate::{
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     response::Response,
 };
+use cidery_access::Principal;
 use cidery_core::{FetchError, Namespace, RepositoryName, ResolveError};
 use cidery_unixfs::UnixfsError;
 use fault::{ApiError, Fault, Reply};
@@ -32,8 +35,9 @@ use futures::FutureExt;
 use guard::Caller;
 use query::Query;
 use route::Route;
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+pub use connection::Connection;
 pub use serve::serve;
 
 /// Longest path and query: a name, two digests and a page's parameters fit many times.
@@ -51,6 +55,8 @@ pub fn router(registry: Arc<Inner>) -> Router {
 struct Context {
     registry: Arc<Inner>,
     caller: Caller,
+    /// Who it is; `None` as long as nobody has to log in.
+    who: Option<Principal>,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -80,12 +86,16 @@ async fn answer(registry: Arc<Inner>, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
-    let caller = Caller::at(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address));
-    guard::check_headers(caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
+    let caller = Caller::of(&parts, registry.config.access.as_deref());
+    guard::check_headers(&caller, &parts.uri, &parts.headers, &registry.config.allowed_hosts)?;
     let route = Route::parse(parts.uri.path())?;
-    caller.check_method(&parts.method)?;
+    let who = auth::identify(&registry, &caller, &parts.headers, &route).await?;
+    if who.is_none() {
+        caller.check_method(&parts.method)?;
+    }
     let query = Query::of(&parts.uri);
-    let cx = Context { registry, caller, method: parts.method, headers: parts.headers, query };
+    let cx = Context { registry, caller, who, method: parts.method, headers: parts.headers, query };
+    auth::authorize(&cx, &route)?;
     route_to(&cx, route, body).await
 }
 
@@ -93,6 +103,8 @@ async fn route_to(cx: &Context, route: Route, body: Body) -> Reply {
     let allow = route.allow();
     let method = cx.method.clone();
     match (route, &method) {
+        (Route::Token, &Method::GET) => handlers::token::get(cx),
+        (Route::Token, &Method::POST) => handlers::token::post(cx, body).await,
         (Route::Base, &Method::GET | &Method::HEAD) => handlers::base::get(),
         (Route::Catalog, &Method::GET | &Method::HEAD) => handlers::catalog::get(cx).await,
         (Route::Tags { name }, &Method::GET | &Method::HEAD) => handlers::tags::get(cx, &name).await,
@@ -134,7 +146,7 @@ impl Context {
     async fn read(&self, name: &str) -> Result<Opened, ApiError> {
         let named = self.registry.name(name)?;
         let rule = named.rule;
-        self.registry.open(named, self.caller.scope()).await.map_err(|error| match error {
+        self.registry.open(named, auth::scope(self)).await.map_err(|error| match error {
             ResolveError::Unavailable { .. } => error.into(),
             _ => ApiError::new(Fault::NameUnknown, format!("{error} ({name} was read by {rule})")),
         })

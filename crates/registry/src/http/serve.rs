@@ -1,7 +1,7 @@
 //! The listener: HTTP/1.1 over TCP, with bounded connections, heads that must come in time,
 //! answers that must be taken in time, and an orderly end.
 
-use super::{deadline::WriteDeadline, router};
+use super::{Connection, deadline::WriteDeadline, router};
 use crate::registry::Inner;
 use axum::extract::ConnectInfo;
 use hyper::{body::Incoming, server::conn::http1};
@@ -80,8 +80,11 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    let here = stream.local_addr().map(|local| Connection { local, tls: false });
+    let Ok(here) = here else { return tracing::debug!("a connection broke before it began") };
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(here);
         app.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

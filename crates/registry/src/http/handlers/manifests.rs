@@ -1,9 +1,9 @@
 //! `/v2/<name>/manifests/<reference>`
 
-use super::client_has;
+use super::{client_has, read};
 use crate::{
     http::{
-        Context,
+        Context, auth,
         fault::{ApiError, Fault, Reply},
         reply, unreadable,
     },
@@ -15,9 +15,7 @@ use axum::{
     http::{Method, header},
     response::IntoResponse,
 };
-use bytes::{Bytes, BytesMut};
 use cidery_core::{NameError, Reference, Tag};
-use http_body_util::BodyExt;
 
 /// Most tags that one push sets.
 const MAX_TAGS: usize = 64;
@@ -59,9 +57,13 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
         return Err(ApiError::new(Fault::TagInvalid, format!("at most {MAX_TAGS} tags at once")));
     }
     let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let bytes = read(cx, body).await?;
+    let limit = cx.registry.config.manifest_limit;
+    let too_large =
+        || ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"));
+    let bytes = read(cx, body, limit, too_large).await?;
     let missing = if cx.registry.config.sparse_manifests { Missing::Accept } else { Missing::Refuse };
-    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing };
+    let may = auth::may_push(cx, name)?;
+    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing, may };
     let put = tree.push(&repository, push).await?;
     Ok(reply::ManifestCreated { name, digest: put.digest, subject: put.subject, tags }.into_response())
 }
@@ -75,24 +77,4 @@ pub async fn delete(cx: &Context, name: &str, reference: &str) -> Reply {
         Reference::Digest(digest) => tree.delete_manifest(&repository, &digest).await?,
     };
     if existed { Ok(reply::Deleted.into_response()) } else { Err(unknown()) }
-}
-
-/// A manifest's bytes, bounded.
-async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
-    let limit = cx.registry.config.manifest_limit;
-    let too_large =
-        || ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"));
-    let mut bytes = BytesMut::new();
-    let stalled = |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing for too long");
-    while let Some(frame) =
-        tokio::time::timeout(cx.registry.config.stall_timeout, body.frame()).await.map_err(stalled)?
-    {
-        let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
 }

@@ -238,6 +238,7 @@ async fn what_is_missing_is_named_or_accepted() {
         media_type: None,
         bytes: bytes(&manifest),
         missing: Missing::Accept,
+        may: May::default(),
     };
     let sparse = tree.push(&repository("app"), push).await.unwrap();
     assert_eq!(sparse.subject, Some(digest_of(b"no such subject")));
