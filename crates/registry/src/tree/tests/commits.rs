@@ -1,5 +1,5 @@
 use super::{stores::Controlled, *};
-use crate::tree::{Image, ImageManifest, Missing, Push, Put, manifest::ManifestError};
+use crate::tree::{Image, ImageManifest, May, Missing, Push, Put, manifest::ManifestError};
 use cidery_core::RootStore;
 use std::{future::Future, sync::atomic::Ordering::SeqCst};
 use tokio::task::JoinHandle;

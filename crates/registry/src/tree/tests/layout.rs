@@ -1,5 +1,5 @@
 use super::*;
-use crate::tree::{Missing, Push, Put};
+use crate::tree::{May, Missing, Push, Put};
 
 #[tokio::test]
 async fn an_image_lies_as_in_the_stock_registry() {

@@ -4,7 +4,10 @@ use super::{World, basic, challenge, text};
 use axum::http::{Method, StatusCode};
 use cidery_access::{Challenge, Config as AccessConfig, Proxies, Secret, users::NewToken};
 use cidery_registry::Connection;
-use std::sync::{Arc, Mutex};
+use std::{
+    cell::RefCell,
+    io::{self, Write},
+};
 
 const ELSEWHERE: &str = "192.0.2.7:4000";
 
@@ -174,11 +177,30 @@ async fn pages_of_others_are_refused_with_accounts_too() {
     }
 }
 
+thread_local! {
+    /// What was logged on this thread. The subscriber is one for all threads, since whether anybody listens to a
+    /// place in the code is remembered for all of them.
+    static LOG: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.with_borrow_mut(|log| log.iter_mut().for_each(|log| log.extend_from_slice(bytes)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn no_secret_is_in_the_log() {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let _until_the_end = tracing::subscriber::set_default(subscriber);
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(|| Log);
+    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
+    LOG.set(Some(Vec::new()));
     let world = World::new(&["alice"], Vec::new()).await;
     let new = NewToken { name: "ci".into(), lifetime: None, rights: None };
     let token = world.users.add_token("alice", new).unwrap();
@@ -193,7 +215,7 @@ async fn no_secret_is_in_the_log() {
     world.form("grant_type=password&username=alice&password=mistaken-4").await.is_error(401, "UNAUTHORIZED");
     world.users.set("alice", &Secret::new("rewritten")).unwrap();
     show(&basic("alice", "rewritten")).await;
-    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(LOG.take().unwrap()).unwrap();
     assert!(log.contains("a login failed") && log.contains("alice") && log.contains("refused"), "{log}");
     let secrets =
         [token.reveal(), text(&bearer, "token"), text(&bearer, "refresh_token"), "alicealice", "rewritten", "mistaken"];
