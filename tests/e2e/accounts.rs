@@ -7,6 +7,8 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -57,6 +59,11 @@ fn ok((well, said): (bool, String)) -> String {
 fn add(data: &Path, user: &str, password: &str) -> String {
     let mut command = cidery_tests::node::command(data, &["user", "add", user]);
     ok(with_input(&mut command, &format!("{password}\n")))
+}
+
+/// The node looks at its accounts once a second.
+fn heeded() {
+    thread::sleep(Duration::from_millis(1100));
 }
 
 struct World {
@@ -134,6 +141,7 @@ fn docker() {
     engine.run(&["pull", "-q", &image]);
     engine.run_err(&["push", "-q", &image]);
     world.node.run(&["user", "token", "alice", "--revoke", "ci"]);
+    heeded();
     let (well, said) = docker_login(&engine, &host, "alice", &token);
     assert!(!well && said.contains("unauthorized"), "{said}");
     world.keeps(&[ALICE, BOB, "wrong", &token]);
@@ -202,6 +210,7 @@ fn podman() {
     let world = world();
     let (storage, runroot) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let auth = text(world.directory.path()).to_owned() + "/auth.json";
+    fs::write(&auth, "{}").unwrap();
     let host = world.node.host();
     let command = |program: &Path, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -257,7 +266,7 @@ fn the_commands() {
     // Nothing on standard input is no password.
     assert!(run_err(&mut node.command(&["user", "add", "carol"])).contains("password"));
     assert!(node.run(&["user", "remove", "bob"]).contains("removed"));
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    heeded();
     assert_eq!((get("bob", BOB), get("bob", token)), (401, 401));
 
     // A backup lets in who the node lets in; commands need no login.
