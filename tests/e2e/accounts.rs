@@ -115,6 +115,9 @@ fn docker() {
     let (well, said) = docker_login(&engine, &host, "alice", "wrong");
     assert!(!well && said.contains("unauthorized"), "{said}");
     assert!(ok(docker_login(&engine, &host, "alice", ALICE)).contains("Succeeded"));
+    // What is kept is good for this one node, until the password changes.
+    let kept = fs::read_to_string(engine.config().join("config.json")).unwrap();
+    assert!(kept.contains("identitytoken") && !kept.contains(&STANDARD.encode(format!("alice:{ALICE}"))), "{kept}");
     engine.run(&["push", "-q", &image]);
     let public = format!("{host}/public/app:1");
     engine.run(&["tag", &image, &public]);

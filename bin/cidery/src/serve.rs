@@ -204,7 +204,10 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
     }
     println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
     if access.is_required().await {
-        println!("  accounts  {}  (docker login {host})", access.users());
+        match access.users() {
+            0 => println!("  accounts  none: nobody can log in before `cidery user add NAME{data}`"),
+            users => println!("  accounts  {users}  (docker login {host})"),
+        }
         if !http.ip().is_loopback() && !access.is_insecure() {
             println!(
                 "  note      passwords from other machines are taken over HTTPS only, unless insecure-auth = true"

@@ -97,7 +97,7 @@ async fn wrong_files_stop_the_start_and_nothing_later() {
     let config = Config { htpasswd: Some(world.path("htpasswd")), ..world.config() };
     assert!(matches!(Access::open(config.clone()), Err(Error::Io { .. })));
     fs::write(world.path("htpasswd"), "alice:plain\n").expect("written");
-    let error = Access::open(config.clone()).err().expect("refused").to_string();
+    let error = Access::open(config.clone()).expect_err("refused").to_string();
     assert!(error.contains("line 1") && error.contains("htpasswd -B") && !error.contains("plain"), "{error}");
     htpasswd(&world.path("htpasswd"), &[("alice", "a")]);
     let access = Access::open(config).expect("readable");

@@ -49,6 +49,12 @@ impl Seen {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+
+    /// The same, if the next change of the file will show in it.
+    fn if_settled(metadata: &Metadata) -> Option<Self> {
+        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        age.is_some_and(|age| age > UNSETTLED).then(|| Self::of(metadata))
+    }
 }
 
 impl<T> Watched<T> {
@@ -70,7 +76,8 @@ impl<T> Watched<T> {
 
     /// Looks whether the file has changed, and reads it then; says whether there is something new. Blocking.
     pub fn check(&mut self) -> bool {
-        let seen = fs::metadata(&self.path).map(|metadata| Seen::of(&metadata)).ok();
+        let metadata = fs::metadata(&self.path).ok();
+        let seen = metadata.as_ref().map(Seen::of);
         if seen.is_some() && seen == self.seen {
             return false;
         }
@@ -87,7 +94,7 @@ impl<T> Watched<T> {
             }
             Err(error) => {
                 // The same file again says nothing new, and will not be read again until it changes.
-                self.seen = seen;
+                self.seen = metadata.as_ref().and_then(Seen::if_settled);
                 if !self.warned {
                     self.warned = true;
                     let source = std::error::Error::source(&error).map(tracing::field::display);
@@ -120,9 +127,7 @@ impl<T> Watched<T> {
         if text.len() as u64 > MAX_FILE {
             return Err(io::Error::other("it is larger than 16 MiB"));
         }
-        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        let settled = age.is_some_and(|age| age > UNSETTLED);
-        Ok((text, settled.then(|| Seen::of(&metadata))))
+        Ok((text, Seen::if_settled(&metadata)))
     }
 }
 
