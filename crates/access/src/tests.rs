@@ -183,9 +183,9 @@ async fn who_is_not_there_takes_the_time_of_who_is() {
 async fn failures_slow_down_who_fails() {
     let world = World::new();
     world.add("alice", "secret");
+    let new = NewToken { name: "ci".into(), lifetime: None, rights: None };
+    let token = world.users().add_token("alice", new).expect("made");
     let access = world.open();
-    let token =
-        world.users().add_token("alice", NewToken { name: "ci".into(), lifetime: None, rights: None }).expect("made");
     let who = log_in(&access, "alice", "secret").await.expect("alice");
     let issued = access.issue(&who, &[], false, own).expect("issued");
     // At the same time, so that none is known to have failed when the next one comes.
