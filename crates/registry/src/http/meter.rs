@@ -17,6 +17,7 @@ use axum::{
     response::Response,
 };
 use bytes::{Buf, Bytes};
+use cidery_access::Principal;
 use hyper::body::{Frame, SizeHint};
 use std::{
     net::SocketAddr,
@@ -50,9 +51,11 @@ impl Seen {
     }
 
     /// Who it is was found out.
-    pub fn user(&self, name: &str) {
-        // Found out once.
-        let _ = self.user.set(name.to_owned());
+    pub fn principal(&self, who: &Principal) {
+        if let Some(name) = who.name() {
+            // Found out once.
+            let _ = self.user.set(name.to_owned());
+        }
     }
 }
 

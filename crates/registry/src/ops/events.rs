@@ -105,8 +105,10 @@ pub struct HttpOrigin {
     pub method: String,
     /// The other end of the connection.
     pub address: Option<SocketAddr>,
-    /// The host it was addressed to.
+    /// The host it was addressed to, and the port if it was named.
     pub host: Option<String>,
+    /// Whether the client called by HTTPS.
+    pub https: bool,
     /// What the client calls itself.
     pub agent: Option<String>,
     /// Who it is, if that is known.

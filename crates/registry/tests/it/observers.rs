@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]
-struct Notes {
+pub struct Notes {
     events: Arc<Mutex<Vec<Event>>>,
-    pulls: bool,
+    pub pulls: bool,
     full: Mutex<bool>,
 }
 
@@ -48,7 +48,7 @@ impl Observer for Notes {
 }
 
 impl Notes {
-    fn take(&self) -> Vec<Event> {
+    pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock())
     }
 }

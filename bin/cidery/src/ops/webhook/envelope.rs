@@ -119,6 +119,7 @@ impl<'a> Told<'a> {
             Origin::Control => None,
         };
         let host = http.and_then(|http| http.host.as_deref());
+        let called = http.filter(|_| action != Said::Delete);
         Self {
             id: uuid(),
             timestamp: humantime::format_rfc3339_nanos(event.at).to_string(),
@@ -131,7 +132,7 @@ impl<'a> Told<'a> {
                 repository: &target.name,
                 from_repository: target.from.as_deref(),
                 // What is gone has no address.
-                url: host.filter(|_| action != Said::Delete).and_then(|host| url(host, target)),
+                url: called.and_then(|http| url(http, target)),
                 tag,
             },
             request: ToldRequest {
@@ -147,10 +148,12 @@ impl<'a> Told<'a> {
     }
 }
 
-fn url(host: &str, target: &Target) -> Option<String> {
-    let digest = target.digest.as_ref()?;
+/// Where its client would find it.
+fn url(http: &HttpOrigin, target: &Target) -> Option<String> {
+    let (host, digest) = (http.host.as_ref()?, target.digest.as_ref()?);
+    let scheme = if http.https { "https" } else { "http" };
     let kind = if target.blob { "blobs" } else { "manifests" };
-    Some(format!("http://{host}/v2/{}/{kind}/{digest}", target.name))
+    Some(format!("{scheme}://{host}/v2/{}/{kind}/{digest}", target.name))
 }
 
 /// A random UUID (RFC 9562, version 4).
@@ -193,6 +196,7 @@ mod tests {
             method: "PUT".into(),
             address: Some("192.0.2.7:9".parse().unwrap()),
             host: Some("localhost:5000".into()),
+            https: true,
             agent: Some("docker/28".into()),
             user: Some("alice".into()),
         };
@@ -214,7 +218,7 @@ mod tests {
                 "digest": DIGEST,
                 "length": 708,
                 "repository": "team/app",
-                "url": format!("http://localhost:5000/v2/team/app/manifests/{DIGEST}"),
+                "url": format!("https://localhost:5000/v2/team/app/manifests/{DIGEST}"),
                 "tag": "1",
             },
             "request": {
