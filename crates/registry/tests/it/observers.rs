@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Notes {
     events: Arc<Mutex<Vec<Event>>>,
-    pub pulls: bool,
+    pulls: bool,
     full: Mutex<bool>,
 }
 
@@ -48,13 +48,18 @@ impl Observer for Notes {
 }
 
 impl Notes {
+    /// With `pulls`, of them too.
+    pub fn new(pulls: bool) -> Arc<Self> {
+        Arc::new(Self { pulls, ..Self::default() })
+    }
+
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock())
     }
 }
 
 async fn node(pulls: bool) -> (Node, Arc<Notes>) {
-    let notes = Arc::new(Notes { pulls, ..Notes::default() });
+    let notes = Notes::new(pulls);
     let config = Config { observers: Observers::new(vec![notes.clone()]), ..Config::default() };
     (Node::with(config).await, notes)
 }

@@ -8,7 +8,6 @@ use cidery_registry::{
     Config,
     ops::{Action, Observers, Origin},
 };
-use std::sync::Arc;
 
 const PAGE: &str = "https://ui.example";
 
@@ -54,7 +53,7 @@ async fn a_page_is_told_beforehand_and_then_logs_in() {
 
 #[tokio::test]
 async fn who_did_it_is_told() {
-    let notes = Arc::new(Notes { pulls: true, ..Notes::default() });
+    let notes = Notes::new(true);
     let config = Config { observers: Observers::new(vec![notes.clone()]), ..Config::default() };
     let world = World::on(config, &["alice", "bob"], Vec::new(), true, AccessConfig::default()).await;
     let told = || {
