@@ -60,7 +60,8 @@ impl Notes {
 
 async fn node(pulls: bool) -> (Node, Arc<Notes>) {
     let notes = Notes::new(pulls);
-    let config = Config { observers: Observers::new(vec![notes.clone()]), ..Config::default() };
+    let observers = Observers::new(vec![notes.clone()]);
+    let config = Config { observers, require_references: true, ..Config::default() };
     (Node::with(config).await, notes)
 }
 
@@ -91,7 +92,8 @@ async fn every_write_is_told_with_its_target() {
     assert_eq!(event.targets[0].from.as_deref(), Some("team/app"));
 
     let manifest = image((blob.clone(), 1000), &[]);
-    let put = node.request(Method::PUT, "/v2/team/app/manifests/1?tag=2&token=s3cret").body(manifest.to_string());
+    let path = format!("/v2/team/app/manifests/{}?tag=1&tag=2&token=s3cret", sha256(manifest.to_string().as_bytes()));
+    let put = node.request(Method::PUT, path).body(manifest.to_string());
     let put = put.header("content-type", manifest["mediaType"].as_str().unwrap()).header("user-agent", "test/1");
     let put = put.header("authorization", "Basic s3cret").from("127.0.0.1:9");
     let answer = put.send().await;
