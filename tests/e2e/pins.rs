@@ -91,7 +91,7 @@ fn a_pinned_image_outlasts_the_cache_the_peer_and_the_index() {
     let restored = Node::start_on(&copy, &["--cache-limit", "1MB"]);
     let done = restored.json(&["purge", &http::digest(&layers("app")[0])]);
     assert!(number(&done, "freed_bytes") >= 3 * MB as u64 && done["pins"] == serde_json::json!([app]), "{done}");
-    assert!(restored.run(&["pin", "ls"]).contains("1 files were purged") && !pulls(&restored, &app));
+    assert!(restored.run(&["pin", "ls"]).contains("1 file was purged") && !pulls(&restored, &app));
     // Taken back, it is a cache again.
     assert_eq!(guest.json(&["pin", "rm", &app])["name"].as_str(), Some(&*app));
     assert!(number(&guest.json(&["gc"]), "freed_bytes") > 4 * MB as u64);
@@ -163,7 +163,7 @@ fn a_delete_leaves_what_is_pinned_and_a_purge_does_not() {
     assert!(number(&done, "freed_bytes") >= 3 * MB as u64 && done["pins"] == serde_json::json!(["app:1"]), "{done}");
     let left = number(&node.json(&["gc"]), "live_bytes");
     assert!((2 * MB as u64..3 * MB as u64).contains(&left), "{left}");
-    assert!(node.run(&["pin", "ls"]).contains("1 files were purged"));
+    assert!(node.run(&["pin", "ls"]).contains("1 file was purged"));
     assert_eq!(node.json(&["pin", "ls"])[0]["purged"].as_array().unwrap().len(), 1);
     node.run(&["pin", "rm", "app:1"]);
     wait_for("the rest to go", || {

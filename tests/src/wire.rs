@@ -123,21 +123,47 @@ impl Client {
             head.headers.insert(name.to_ascii_lowercase(), value.to_owned());
         }
         if head.headers.contains_key("transfer-encoding") {
-            return Err(failed("a chunked answer is not expected here".into()));
+            head.length = self.chunks(take, status)?;
+            return Ok(head);
         }
         let length = head.headers.get("content-length").map_or(Ok(0), |value| value.parse());
         head.length = length.map_err(|_| failed(format!("a length that is none: {head:?}")))?;
-        let mut left = if method == "HEAD" || status == 204 || status == 304 { 0 } else { head.length };
+        let length = if method == "HEAD" || status == 204 || status == 304 { 0 } else { head.length };
+        self.read(length, status, take)?;
+        Ok(head)
+    }
+
+    /// A body of this length, or a chunk of one.
+    fn read(&mut self, length: u64, status: u16, take: &mut dyn FnMut(u16, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut left = length;
         while left > 0 {
             let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let read = self.stream.read(&mut self.buffer[..want])?;
             if read == 0 {
-                return Err(failed(format!("the body of {} bytes ended {left} early", head.length)));
+                return Err(failed(format!("a body of {length} bytes ended {left} early")));
             }
             take(status, &self.buffer[..read])?;
             left -= read as u64;
         }
-        Ok(head)
+        Ok(())
+    }
+
+    /// A body in chunks (RFC 9112 §7.1), without trailers; its length.
+    fn chunks(&mut self, take: &mut dyn FnMut(u16, &[u8]) -> io::Result<()>, status: u16) -> io::Result<u64> {
+        let (mut line, mut sum) = (String::new(), 0);
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            let length = u64::from_str_radix(line.trim_end(), 16);
+            let length = length.map_err(|_| failed(format!("no length of a chunk, but {line:?}")))?;
+            self.read(length, status, take)?;
+            sum += length;
+            line.clear();
+            self.stream.read_line(&mut line)?;
+            if length == 0 {
+                return Ok(sum);
+            }
+        }
     }
 
     /// Pushes a blob as docker does: POST, PATCH, PUT.

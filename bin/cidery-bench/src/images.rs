@@ -24,20 +24,21 @@ pub fn push(http: &mut Client, repository: &str, tag: &str, blobs: impl IntoIter
 
 /// Pushes the blobs of an image; its manifest, which is still to be pushed.
 pub fn push_blobs(http: &mut Client, repository: &str, blobs: impl IntoIterator<Item = Vec<u8>>) -> Result<String> {
-    push_blobs_by(blobs, |digest, bytes| http.push(repository, digest, bytes))
+    describe(blobs, |digest, bytes| http.push(repository, digest, &bytes))
 }
 
-fn push_blobs_by(
+/// The manifest of an image of these blobs, each of which `take` gets.
+pub fn describe(
     blobs: impl IntoIterator<Item = Vec<u8>>,
-    mut push: impl FnMut(&str, &[u8]) -> io::Result<()>,
+    mut take: impl FnMut(&str, Vec<u8>) -> io::Result<()>,
 ) -> Result<String> {
     let mut described = Vec::new();
     for (n, bytes) in blobs.into_iter().enumerate() {
-        let digest = client::digest(&bytes);
-        push(&digest, &bytes)?;
+        let (digest, size) = (client::digest(&bytes), bytes.len());
+        take(&digest, bytes)?;
         let media_type = if n == 0 { "image.config.v1+json" } else { "image.layer.v1.tar" };
         described.push(serde_json::json!({
-            "mediaType": format!("application/vnd.oci.{media_type}"), "digest": digest, "size": bytes.len()
+            "mediaType": format!("application/vnd.oci.{media_type}"), "digest": digest, "size": size
         }));
     }
     let layers = described.split_off(1);
@@ -73,7 +74,7 @@ pub fn push_small(http: &mut Client, image: usize) -> Result<()> {
 pub fn fill(host: &str, images: usize) -> Result<()> {
     each_by(FILLERS, host, 0..images, |http, image| {
         let (repository, blobs) = (repository(image), (0..BLOBS_PER_IMAGE).map(|n| small_blob(image, n)));
-        let manifest = push_blobs_by(blobs, |digest, bytes| http.post(&repository, digest, bytes))?;
+        let manifest = describe(blobs, |digest, bytes| http.post(&repository, digest, &bytes))?;
         push_manifest(http, &repository, &format!("v{image}"), &manifest)
     })
 }

@@ -4,6 +4,7 @@
 //! drifts for all of them; what is quoted is the median, and every raw figure is kept in the JSON.
 //! `docs/benchmarks.md` says how to run it.
 
+mod clients;
 mod cold;
 mod collections;
 mod images;
@@ -15,6 +16,8 @@ mod rebuild;
 mod reclaim;
 mod reopen;
 mod report;
+mod sides;
+mod small;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -38,6 +41,12 @@ enum What {
     Pull(Options),
     /// Manifest by tag over 16 connections: cidery, docker-registry
     Manifests(Options),
+    /// Images by one client and by many, many layers, uploads in pieces: cidery, docker-registry
+    Clients(Options),
+    /// An image pushed into a registry of very many blobs: cidery, docker-registry
+    First(Options),
+    /// Manifests, HEADs and lists of names: cidery, docker-registry
+    Small(Options),
     /// Cold pull of one blob from one peer: cidery, a raw libp2p stream with sha256, Kubo
     Cold(Options),
     /// Memory with many blobs: just pushed, idle, and during 16 cold pulls
@@ -105,6 +114,9 @@ fn main() -> Result<()> {
             local::push(&options, &mut report)?;
             local::pull(&options, &mut report)?;
             local::manifests(&options, &mut report)?;
+            clients::run(&options, &mut report)?;
+            clients::first(&options, &mut report)?;
+            small::run(&options, &mut report)?;
             cold::run(&options, &mut report)?;
             memory::run(&options, &mut report)?;
             collections::run(&options, &mut report)?;
@@ -117,6 +129,9 @@ fn main() -> Result<()> {
         What::Push(options) => local::push(&options, &mut report).map(|()| options)?,
         What::Pull(options) => local::pull(&options, &mut report).map(|()| options)?,
         What::Manifests(options) => local::manifests(&options, &mut report).map(|()| options)?,
+        What::Clients(options) => clients::run(&options, &mut report).map(|()| options)?,
+        What::First(options) => clients::first(&options, &mut report).map(|()| options)?,
+        What::Small(options) => small::run(&options, &mut report).map(|()| options)?,
         What::Cold(options) => cold::run(&options, &mut report).map(|()| options)?,
         What::Memory(options) => memory::run(&options, &mut report).map(|()| options)?,
         What::Collections(options) => collections::run(&options, &mut report).map(|()| options)?,

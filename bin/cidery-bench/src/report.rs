@@ -40,7 +40,7 @@ impl Report {
     /// Adds one contestant's figures.
     pub fn add(&mut self, work: &str, who: &str, unit: &'static str, figures: Vec<f64>, peak: Option<u64>) -> &mut Row {
         let median = median(&figures);
-        eprintln!("{work}: {who}: {median:.1} {unit}");
+        eprintln!("{work}: {who}: {median:.1} {unit} of {figures:.2?}");
         let (work, who, peak_mib) = (work.into(), who.into(), peak.map(mib));
         let at = self.rows.len();
         self.rows.push(Row { work, who, unit, figures, median, peak_mib, serving_peak_mib: None });

@@ -1,6 +1,7 @@
 //! The node: opens store, swarm and registry, joins them, and runs until told to stop.
 
 use crate::{
+    commands::bar::{self, count},
     control::server::Control,
     ops::{
         access::{self, AccessLog},
@@ -205,7 +206,7 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
     let data = settings.data.clone();
     let reserve = settings.reserve.map_or_else(|| cidery_blockstore::usual_reserve(&data), Ok);
     let options = Options {
-        progress: Some(crate::commands::bar::rebuild()),
+        progress: Some(bar::rebuild()),
         cache_limit: settings.cache_limit,
         store_limit: settings.store_limit,
         reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
@@ -213,11 +214,8 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
         beside: vec![IDENTITY.to_owned(), USERS.to_owned()],
         ..Default::default()
     };
-    let store = spawn_blocking(move || DiskStore::open(&data, options)).await??;
-    for note in store.damage() {
-        tracing::warn!("{note}");
-    }
-    Ok(store)
+    // What it finds wrong it logs.
+    Ok(spawn_blocking(move || DiskStore::open(&data, options)).await??)
 }
 
 fn registry_config(settings: &ServeSettings, access: Arc<Access>, around: Around, records: &Records) -> RegistryConfig {
@@ -271,7 +269,7 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
     for address in node.addresses().await {
         println!("  address   {address}");
     }
-    println!("  data      {}  ({} blocks)", settings.data.display(), stats.blocks);
+    println!("  data      {}  ({})", settings.data.display(), count(stats.blocks, "block"));
     if access.is_required().await {
         match access.users() {
             0 => println!("  accounts  none: nobody can log in before `cidery user add NAME{data}`"),

@@ -38,7 +38,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             progress: None,
-            index_cache: 2 << 20,
+            index_cache: 4 << 20,
             pack_size: 1 << 30,
             journal_size: 4 << 20,
             predecessors: Duration::from_secs(48 * 3600),

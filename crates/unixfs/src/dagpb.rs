@@ -9,6 +9,12 @@ use cidery_core::Cid;
 /// Most links in one node. A block of 2 MiB has room for 46,000 with sha2-256 CIDs and names.
 pub(crate) const MAX_LINKS: usize = 1 << 16;
 
+/// A link to a shard, or to a chunk, is hardly shorter than so many bytes.
+const USUAL_LINK: usize = 44;
+
+/// Most bytes of a varint.
+const MAX_VARINT: usize = 10;
+
 /// A link. Without a name or size in the bytes they are empty and 0, which means the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link<'a> {
@@ -24,27 +30,34 @@ pub(crate) struct Node<'a> {
     pub data: Option<&'a [u8]>,
 }
 
+/// Bytes of a link.
+fn inner_size(cid_len: usize, name_len: usize, tsize: u64) -> usize {
+    1 + varint_len(cid_len as u64) + cid_len // Hash
+        + 1 + varint_len(name_len as u64) + name_len // Name
+        + 1 + varint_len(tsize) // Tsize
+}
+
 /// Bytes that one link adds to its node.
 pub(crate) fn link_size(cid_len: usize, name_len: usize, tsize: u64) -> usize {
-    let inner = 1 + varint_len(cid_len as u64) + cid_len // Hash
-        + 1 + varint_len(name_len as u64) + name_len // Name
-        + 1 + varint_len(tsize); // Tsize
+    let inner = inner_size(cid_len, name_len, tsize);
     1 + varint_len(inner as u64) + inner
 }
 
 /// Encodes a node. `links` come in the order of their names (byte-wise), or all without a name.
 pub(crate) fn encode<'a>(links: impl Iterator<Item = Link<'a>>, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut inner = Vec::new();
     for link in links {
-        inner.clear();
-        put_bytes(&mut inner, 1, &link.cid.to_bytes());
+        let cid_len = link.cid.encoded_len();
+        let inner = inner_size(cid_len, link.name.len(), link.tsize);
+        out.reserve(inner + 1 + MAX_VARINT);
+        out.push(2 << 3 | 2);
+        put_varint(&mut out, inner as u64);
+        out.push(1 << 3 | 2);
+        put_varint(&mut out, cid_len as u64);
+        link.cid.write_bytes(&mut out).expect("a Vec takes all bytes");
         // The empty name of a chunk is written as well: that is what deployed writers do.
-        put_bytes(&mut inner, 2, link.name.as_bytes());
-        put_number(&mut inner, 3, link.tsize);
-        out.push(0x12);
-        put_varint(&mut out, inner.len() as u64);
-        out.extend_from_slice(&inner);
+        put_bytes(&mut out, 2, link.name.as_bytes());
+        put_number(&mut out, 3, link.tsize);
     }
     put_bytes(&mut out, 1, data);
     out
@@ -52,23 +65,54 @@ pub(crate) fn encode<'a>(links: impl Iterator<Item = Link<'a>>, data: &[u8]) -> 
 
 /// Decodes a node; a block's size bounds what this costs.
 pub(crate) fn decode(block: &[u8]) -> Result<Node<'_>, Defect> {
-    let mut node = Node { links: Vec::new(), data: None };
-    let mut links_ended = false;
+    let mut links = Vec::with_capacity(usual_links(block));
+    let data = visit(block, |link| {
+        links.push(link);
+        Ok(())
+    })?;
+    Ok(Node { links, data })
+}
+
+/// Decodes a node and gives each link to `each`, in their order. Its data.
+pub(crate) fn visit<'a>(
+    block: &'a [u8],
+    mut each: impl FnMut(Link<'a>) -> Result<(), Defect>,
+) -> Result<Option<&'a [u8]>, Defect> {
+    let (mut data, mut links, mut links_ended) = (None, 0, false);
     let mut fields = Fields(block);
     while let Some((number, value)) = fields.next()? {
         match number {
-            1 if node.data.is_some() => return Err(Defect("two data fields")),
+            1 if data.is_some() => return Err(Defect("two data fields")),
             1 => {
-                node.data = Some(value.bytes()?);
-                links_ended = !node.links.is_empty();
+                data = Some(value.bytes()?);
+                links_ended = links > 0;
             }
             2 if links_ended => return Err(Defect("links on both sides of the data")),
-            2 if node.links.len() == MAX_LINKS => return Err(Defect("too many links")),
-            2 => node.links.push(link(value.bytes()?)?),
+            2 if links == MAX_LINKS => return Err(Defect("too many links")),
+            2 => {
+                links += 1;
+                each(link(value.bytes()?)?)?;
+            }
             _ => return Err(Defect("an unknown field in a dag-pb node")),
         }
     }
-    Ok(node)
+    Ok(data)
+}
+
+/// A node's data alone. Its links are passed over unread.
+pub(crate) fn data(block: &[u8]) -> Result<Option<&[u8]>, Defect> {
+    let (mut data, mut fields) = (None, Fields(block));
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            data = Some(value.bytes()?);
+        }
+    }
+    Ok(data)
+}
+
+/// How many links a wide node of this size has, or a few more.
+pub(crate) fn usual_links(block: &[u8]) -> usize {
+    block.len() / USUAL_LINK
 }
 
 fn link(bytes: &[u8]) -> Result<Link<'_>, Defect> {

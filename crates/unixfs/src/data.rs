@@ -37,6 +37,13 @@ pub(crate) fn decode_block<'a>(cid: &Cid, block: &'a [u8]) -> Result<(dagpb::Nod
     Ok((node, message))
 }
 
+/// What a dag-pb block is, without a look at its links.
+pub(crate) fn kind(cid: &Cid, block: &[u8]) -> Result<Type, UnixfsError> {
+    let data = dagpb::data(block).about(cid)?;
+    let message = data.ok_or(Defect("a node without a UnixFS message")).and_then(decode).about(cid)?;
+    Ok(message.kind)
+}
+
 /// Decodes a message. Unknown fields are skipped, as protobuf wants it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Data<'_>, Defect> {
     let mut kind = None;

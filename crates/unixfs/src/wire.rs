@@ -1,6 +1,6 @@
 //! Protobuf on the wire, as far as dag-pb and UnixFS need it: varints and length-delimited fields.
 
-use cidery_core::Cid;
+use cidery_core::{Cid, Multihash, SHA2_256};
 use thiserror::Error;
 
 /// What is wrong with bytes that do not decode.
@@ -86,6 +86,13 @@ pub(crate) fn take_varint(bytes: &mut &[u8]) -> Result<u64, Defect> {
 
 /// The CID that `bytes` are, to the last of them.
 pub(crate) fn whole_cid(mut bytes: &[u8]) -> Result<Cid, Defect> {
+    // Nearly all are of this kind; the general way reads them byte by byte.
+    if let [1, codec @ ..0x80, 0x12, 0x20, digest @ ..] = bytes
+        && digest.len() == 32
+        && let Ok(hash) = Multihash::wrap(SHA2_256, digest)
+    {
+        return Ok(Cid::new_v1((*codec).into(), hash));
+    }
     let cid = Cid::read_bytes(&mut bytes).map_err(|_| Defect("a CID does not parse"))?;
     if bytes.is_empty() { Ok(cid) } else { Err(Defect("something follows a CID")) }
 }

@@ -1,7 +1,7 @@
 //! `cidery backup`.
 
 use super::{
-    bar::{Bar, bytes},
+    bar::{Bar, bytes, count},
     print_json, time,
 };
 use crate::{
@@ -25,7 +25,12 @@ pub async fn run(node: &mut Client, cli::Backup { directory, json }: cli::Backup
         return print_json(&done);
     }
     println!("copied     {}", bytes(done.copied_bytes));
-    println!("backup     {} in {} packs, {} on the disk", bytes(done.bytes), done.packs, bytes(done.disk_bytes));
+    println!(
+        "backup     {} in {}, {} on the disk",
+        bytes(done.bytes),
+        count(done.packs, "pack"),
+        bytes(done.disk_bytes)
+    );
     if done.unreadable_bytes > 0 {
         println!("unreadable {}: run `cidery scrub`, then this again", bytes(done.unreadable_bytes));
     }

@@ -59,7 +59,25 @@ pub fn rebuild() -> Arc<dyn Fn(cidery_blockstore::Progress) + Send + Sync> {
     })
 }
 
+/// How many of something, whose plural has an s.
+pub fn count(count: impl TryInto<u64>, what: &str) -> String {
+    match count.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {what}"),
+        many => format!("{many} {what}s"),
+    }
+}
+
 /// Bytes as people read them.
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n: u64| count(n, "pack")), ["0 packs", "1 pack", "2 packs"]);
+    }
 }

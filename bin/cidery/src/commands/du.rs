@@ -1,7 +1,7 @@
 //! `cidery du`.
 
 use super::{
-    bar::{Bar, bytes},
+    bar::{Bar, bytes, count},
     print_json,
 };
 use crate::control::{client::Client, types::Usage};
@@ -15,19 +15,19 @@ pub async fn run(node: &mut Client, json: bool) -> Result<()> {
     if json {
         return print_json(&usage);
     }
-    let amount = |blocks: u64, sum: u64| format!("{} in {blocks} blocks", bytes(sum));
+    let amount = |blocks: u64, sum: u64| format!("{} in {}", bytes(sum), count(blocks, "block"));
     println!("live       {}", amount(usage.live_blocks, usage.live_bytes));
     for namespace in &usage.namespaces {
         println!("  {}  {}", namespace.name, amount(namespace.blocks, namespace.bytes));
     }
     let history = amount(usage.history_blocks, usage.history_bytes);
-    println!("  history  {history}  (only in {} earlier states)", usage.history_roots);
+    println!("  history  {history}  (only in {})", count(usage.history_roots, "earlier state"));
     println!("  uploads  {}  ({} open)", amount(usage.uploads_blocks, usage.uploads_bytes), usage.uploads);
-    println!("  pinned  {}  ({} pins)", amount(usage.pinned_blocks, usage.pinned_bytes), usage.pins);
+    println!("  pinned  {}  ({})", amount(usage.pinned_blocks, usage.pinned_bytes), count(usage.pins, "pin"));
     println!("cached     {}", amount(usage.cached_blocks, usage.cached_bytes));
     let hint = if usage.dead_bytes > 0 { "  (`cidery gc` gives it back)" } else { "" };
     println!("dead       {}{hint}", amount(usage.dead_blocks, usage.dead_bytes));
-    println!("packs      {} on the disk, {} files", bytes(usage.packs_bytes), usage.packs);
+    println!("packs      {} on the disk, {}", bytes(usage.packs_bytes), count(usage.packs, "file"));
     println!("journal    {}", bytes(usage.journal_bytes));
     println!("index      {}", bytes(usage.index_bytes));
     Ok(())

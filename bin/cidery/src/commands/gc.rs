@@ -1,7 +1,7 @@
 //! `cidery gc`.
 
 use super::{
-    bar::{Bar, bytes},
+    bar::{Bar, bytes, count},
     print_json, time,
 };
 use crate::{
@@ -21,12 +21,14 @@ pub async fn run(node: &mut Client, cli::Gc { all, json }: cli::Gc) -> Result<()
     if json {
         return print_json(&done);
     }
-    let packs = if done.packs_removed > 0 { format!(", {} packs removed", done.packs_removed) } else { String::new() };
-    println!("freed      {} in {} blocks{packs}", bytes(done.freed_bytes), done.freed_blocks);
-    println!("live       {} in {} blocks", bytes(done.live_bytes), done.live_blocks);
-    println!("cached     {} in {} blocks", bytes(done.cached_bytes), done.cached_blocks);
+    let packs =
+        if done.packs_removed > 0 { format!(", {} removed", count(done.packs_removed, "pack")) } else { String::new() };
+    println!("freed      {} in {}{packs}", bytes(done.freed_bytes), count(done.freed_blocks, "block"));
+    println!("live       {} in {}", bytes(done.live_bytes), count(done.live_blocks, "block"));
+    println!("cached     {} in {}", bytes(done.cached_bytes), count(done.cached_blocks, "block"));
     if done.unnamed_blobs > 0 {
-        let amount = format!("{} in {} blobs that no manifest names", bytes(done.unnamed_bytes), done.unnamed_blobs);
+        let amount =
+            format!("{} in {} that no manifest names", bytes(done.unnamed_bytes), count(done.unnamed_blobs, "blob"));
         let hint = if all { "pushed meanwhile" } else { "`cidery gc --all` gives it back" };
         println!("unnamed    {amount}  ({hint})");
     }

@@ -57,7 +57,8 @@ async fn list(node: &mut Client, json: bool) -> Result<()> {
     for pin in pins {
         let lost = match pin.purged.len() {
             0 => String::new(),
-            count => format!("  ({count} files were purged)"),
+            1 => "  (1 file was purged)".into(),
+            many => format!("  ({many} files were purged)"),
         };
         println!("{:width$}  {:>10}  {:20}  {}{lost}", pin.name, bytes(pin.bytes), pin.pinned, pin.root);
     }

@@ -16,6 +16,12 @@ pub async fn run(node: &mut Client, options: cli::Pull) -> Result<()> {
     let frames = node.frames("/pull", &PullRequest { name: options.name.clone() }).await?;
     let pulled: Pulled = frames.finish(|progress| bar.show(&progress), |_| Ok(())).await?;
     drop(bar);
-    println!("{}  {}  ({} blobs, {})", options.name, pulled.digest, pulled.blobs, bar::bytes(pulled.bytes));
+    println!(
+        "{}  {}  ({}, {})",
+        options.name,
+        pulled.digest,
+        bar::count(pulled.blobs, "blob"),
+        bar::bytes(pulled.bytes)
+    );
     Ok(())
 }

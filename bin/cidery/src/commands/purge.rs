@@ -1,7 +1,7 @@
 //! `cidery purge`.
 
 use super::{
-    bar::{Bar, bytes},
+    bar::{Bar, bytes, count},
     print_json,
 };
 use crate::{
@@ -34,6 +34,6 @@ pub async fn run(node: &mut Client, cli::Purge { digest, json }: cli::Purge) -> 
     for pin in &done.pins {
         println!("{:10} {pin}: the rest of it is kept", "pin");
     }
-    println!("freed      {} in {} blocks", bytes(done.freed_bytes), done.freed_blocks);
+    println!("freed      {} in {}", bytes(done.freed_bytes), count(done.freed_blocks, "block"));
     Ok(())
 }

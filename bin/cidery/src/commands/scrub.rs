@@ -1,7 +1,7 @@
 //! `cidery scrub`.
 
 use super::{
-    bar::{Bar, bytes},
+    bar::{Bar, bytes, count},
     print_json, time,
 };
 use crate::{
@@ -31,12 +31,12 @@ pub async fn run(node: &mut Client, options: cli::Scrub) -> Result<()> {
 }
 
 fn show(done: &Scrubbed) {
-    println!("read       {} in {} blocks", bytes(done.bytes), done.blocks);
-    println!("repaired   {} blocks", done.repaired.len());
+    println!("read       {} in {}", bytes(done.bytes), count(done.blocks, "block"));
+    println!("repaired   {}", count(done.repaired.len(), "block"));
     if done.removed > 0 {
-        println!("removed    {} blocks of the cache; the next pull fetches them again", done.removed);
+        println!("removed    {} of the cache; the next pull fetches what it needs again", count(done.removed, "block"));
     }
-    println!("damaged    {} blocks", done.damaged.len());
+    println!("damaged    {}", count(done.damaged.len(), "block"));
     for cid in &done.damaged {
         println!("  {cid}");
     }

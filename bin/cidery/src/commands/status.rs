@@ -1,6 +1,9 @@
 //! `cidery status`.
 
-use super::{bar::bytes, print_json};
+use super::{
+    bar::{bytes, count},
+    print_json,
+};
 use crate::control::{client::Client, types::Status};
 use anyhow::Result;
 
@@ -15,7 +18,7 @@ pub async fn run(node: &mut Client, json: bool) -> Result<()> {
         println!("address    {address}");
     }
     println!("peers      {}", status.peers);
-    println!("store      {} blocks, {}", status.blocks, bytes(status.bytes));
+    println!("store      {}, {}", count(status.blocks, "block"), bytes(status.bytes));
     for namespace in &status.namespaces {
         let root = namespace.root.as_deref().unwrap_or("empty");
         let state = match &namespace.published {

@@ -1,7 +1,7 @@
 //! Damaged blocks, from whoever has them.
 
 use super::server::State;
-use cidery_core::{Bytes, Cid, Network, Scope, SessionSpec};
+use cidery_core::{Bytes, Cid, FetchError, Network, Scope, SessionSpec};
 use cidery_node::Node;
 use std::{
     sync::Mutex,
@@ -38,6 +38,10 @@ impl Peers {
         }
         let started = Instant::now();
         let fetched = self.handle.block_on(async {
+            // Nobody to ask, nor to ask who has it.
+            if self.node.peers().await == 0 {
+                return Ok(Err(FetchError::NotFound(*cid)));
+            }
             let root = self.published.unwrap_or(*cid);
             let session = self.node.session(SessionSpec { root, hints: Vec::new(), scope: Scope::Owner });
             timeout(WAIT, session.fetch(cid)).await

@@ -2,6 +2,7 @@
 //! so whenever it is in doubt it is thrown away and made again.
 
 mod build;
+mod filter;
 #[cfg(test)]
 pub(crate) mod memory;
 mod page;
@@ -51,7 +52,8 @@ pub(crate) trait Index: Send + Sync {
     ) -> Result<(), IndexError>;
     /// Removes blocks, where they are still at these places.
     fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError>;
-    /// Calls `each` with every place.
+    /// Calls `each` with every place, while nobody sets any. From then on the index answers for most of what it
+    /// does not hold without looking.
     fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError>;
     /// About `limit` blocks with their places, in an order of the index's own, from the one after `after`
     /// on. None is the end.

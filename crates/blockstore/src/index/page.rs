@@ -13,9 +13,9 @@ use cidery_core::Multihash;
 use std::cmp::Ordering;
 
 /// A page with more entries is split …
-const MOST: usize = 48;
+const MOST: usize = 24;
 /// … into pages of about so many, which leaves room in each.
-const FILL: usize = 32;
+const FILL: usize = 16;
 
 /// A multihash as the index orders it: its bytes.
 pub(super) struct Key {
@@ -108,11 +108,11 @@ pub(super) fn find(page: &[u8], wanted: &[u8]) -> Result<Option<Location>, Index
     Ok(None)
 }
 
-/// Calls `each` with every place in a page; what is from `until` on is in the next one.
-pub(super) fn each(page: &[u8], until: Option<&[u8]>, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
+/// Calls `each` with every key and place in a page; what is from `until` on is in the next one.
+pub(super) fn each(page: &[u8], until: Option<&[u8]>, each: &mut dyn FnMut(&[u8], Location)) -> Result<(), IndexError> {
     let mut entries = Entries { rest: Take(page), until };
     while let Some(entry) = entries.next()? {
-        each(entry.place);
+        each(entry.key, entry.place);
     }
     Ok(())
 }

@@ -9,10 +9,12 @@
 
 use super::{
     Checkpoint, Index, IndexError, IndexHome, decode_checkpoint, encode_checkpoint,
+    filter::Filter,
     page::{self, Key},
 };
 use crate::{disk::create_private_dir, pack::Location};
 use cidery_core::Multihash;
+use parking_lot::RwLock;
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -25,6 +27,8 @@ use std::{
 
 /// Format of keys and values.
 const VERSION: u64 = 2;
+/// A block takes more than so many bytes of the database's files, even of those just made.
+const LEAST_PER_BLOCK: u64 = 64;
 /// sled's threads may hold the lock of a database that was just dropped for a moment longer.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,6 +41,8 @@ pub(crate) struct SledHome {
 
 struct SledIndex {
     path: PathBuf,
+    /// All that is held, and more, once somebody went through it.
+    held: RwLock<Option<Filter>>,
     // In the order they have to be dropped in.
     blocks: Guarded<sled::Tree>,
     checkpoints: Guarded<sled::Tree>,
@@ -109,7 +115,7 @@ impl IndexHome for SledHome {
             }
             _ => return Err(IndexError("it has another format".into())),
         }
-        Ok(Box::new(SledIndex { path: self.path.clone(), blocks, checkpoints, meta, db }))
+        Ok(Box::new(SledIndex { path: self.path.clone(), held: RwLock::default(), blocks, checkpoints, meta, db }))
     }
 
     fn wipe(&self) -> Result<(), IndexError> {
@@ -129,6 +135,9 @@ impl IndexHome for SledHome {
 
 /// What is done to one page.
 type Change<'a> = dyn FnMut(&[u8], &[u8], Option<&[u8]>, &[&(Multihash, Location)]) -> Result<(), IndexError> + 'a;
+
+/// What is done with each page, and the key of the one that follows.
+type Visit<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), IndexError> + 'a;
 
 impl SledIndex {
     /// The page a key belongs to, with its own key.
@@ -156,6 +165,26 @@ impl SledIndex {
         Ok(())
     }
 
+    /// Goes through all pages, one after the other.
+    fn each_page(&self, each: &mut Visit<'_>) -> Result<(), IndexError> {
+        let mut pages = guard(|| Ok(self.blocks.iter()))?;
+        let mut page = guard(|| pages.next().transpose())?;
+        while let Some((_, bytes)) = page {
+            page = guard(|| pages.next().transpose())?;
+            each(&bytes, page.as_ref().map(|(key, _)| &**key))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a filter with more room where the present one has become too small, for the one thread that sets.
+    fn grow_filter(&self) -> Result<(), IndexError> {
+        let Some(room) = self.held.read().as_ref().and_then(Filter::outgrown) else { return Ok(()) };
+        let larger = Filter::with_room(room);
+        self.each_page(&mut |page, until| page::each(page, until, &mut |key, _| larger.add(key)))?;
+        *self.held.write() = Some(larger);
+        Ok(())
+    }
+
     /// The key of the page that follows.
     fn next(&self, page: &[u8]) -> Result<Option<sled::IVec>, IndexError> {
         let bounds = (Bound::Excluded(page), Bound::Unbounded);
@@ -167,6 +196,9 @@ impl SledIndex {
 impl Index for SledIndex {
     fn get(&self, hash: &Multihash) -> Result<Option<Location>, IndexError> {
         let key = Key::of(hash);
+        if self.held.read().as_ref().is_some_and(|held| !held.may_hold(&key)) {
+            return Ok(None);
+        }
         page::find(&self.page_of(&key)?.1, &key)
     }
 
@@ -175,10 +207,14 @@ impl Index for SledIndex {
         places: &[(Multihash, Location)],
         replaced: &mut dyn FnMut(&Multihash, Location),
     ) -> Result<(), IndexError> {
+        if let Some(held) = &*self.held.read() {
+            places.iter().for_each(|(hash, _)| held.add(&Key::of(hash)));
+        }
         self.by_page(places, &mut |key, old, until, now| {
             let merged = page::merge(old, until, now, replaced)?;
             merged.pages(key, |key, page| guard(|| self.blocks.insert(key, page)).map(drop))
-        })
+        })?;
+        self.grow_filter()
     }
 
     fn remove(&self, places: &[(Multihash, Location)]) -> Result<(), IndexError> {
@@ -212,12 +248,15 @@ impl Index for SledIndex {
     }
 
     fn each(&self, each: &mut dyn FnMut(Location)) -> Result<(), IndexError> {
-        let mut pages = guard(|| Ok(self.blocks.iter()))?;
-        let mut page = guard(|| pages.next().transpose())?;
-        while let Some((_, bytes)) = page {
-            page = guard(|| pages.next().transpose())?;
-            page::each(&bytes, page.as_ref().map(|(key, _)| &**key), each)?;
-        }
+        let room = guard(|| self.db.size_on_disk())? / LEAST_PER_BLOCK;
+        let held = Filter::with_room(room);
+        self.each_page(&mut |page, until| {
+            page::each(page, until, &mut |key, place| {
+                held.add(key);
+                each(place);
+            })
+        })?;
+        *self.held.write() = Some(held);
         Ok(())
     }
 

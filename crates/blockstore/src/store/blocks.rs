@@ -117,7 +117,7 @@ impl Inner {
         }
         drop(claim);
         self.marks.arrived(hash);
-        self.alarm.wrote(block.data().len() as u64, self.recent.len());
+        self.count_written(block.data().len() as u64);
         Ok(())
     }
 

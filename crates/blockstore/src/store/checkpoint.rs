@@ -15,8 +15,12 @@ use std::{
 
 /// A checkpoint is due after this many bytes …
 pub(super) const BYTES: u64 = 256 << 20;
-/// … or when this many blocks are not in the index.
-pub(super) const BLOCKS: usize = 16 << 10;
+/// … or when this many blocks are not in the index, …
+const BLOCKS: usize = 16 << 10;
+/// … of a large store more, since each of them is written with all that shares its page, up to so many …
+const BLOCKS_OF_LARGE: usize = 64 << 10;
+/// … and one for so many that there are.
+const PART: u64 = 64;
 /// With so many no more are taken: the index must be failing.
 const MOST_BLOCKS: usize = 256 << 10;
 /// How long to wait before a failed index is tried again.
@@ -72,9 +76,9 @@ struct AlarmState {
 }
 
 impl Alarm {
-    /// Counts a block that was written, with `recent` blocks not in the index.
-    pub(super) fn wrote(&self, len: u64, recent: usize) {
-        if self.bytes.fetch_add(len, Relaxed) + len >= BYTES || recent >= BLOCKS {
+    /// Counts a block that was written; `many` if too many are not in the index.
+    fn wrote(&self, len: u64, many: bool) {
+        if self.bytes.fetch_add(len, Relaxed) + len >= BYTES || many {
             let mut state = self.state.lock();
             if !state.due {
                 state.due = true;
@@ -119,6 +123,17 @@ impl Inner {
                 tracing::warn!(%error, "the index could not be brought up to date; trying again");
             }
         }
+    }
+
+    /// Counts a block that was written.
+    pub(super) fn count_written(&self, len: u64) {
+        self.alarm.wrote(len, self.is_behind());
+    }
+
+    /// Whether so many blocks are not in the index that a checkpoint is due.
+    pub(super) fn is_behind(&self) -> bool {
+        let part = usize::try_from(self.blocks.load(Relaxed) / PART).unwrap_or(usize::MAX);
+        self.recent.len() >= part.clamp(BLOCKS, BLOCKS_OF_LARGE)
     }
 
     /// Refuses new blocks while far too many wait for an index that fails.

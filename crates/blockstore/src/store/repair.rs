@@ -112,7 +112,7 @@ impl Inner {
         self.packs.append_shared(class_of(block), &record, |place| claim.publish(place))?;
         self.damaged.lock().remove(hash);
         drop(claim);
-        self.alarm.wrote(block.data().len() as u64, self.recent.len());
+        self.count_written(block.data().len() as u64);
         Ok(true)
     }
 }

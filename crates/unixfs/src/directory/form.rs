@@ -3,19 +3,23 @@
 
 use super::{
     Entry, MAX_ENTRIES, THRESHOLD,
+    basic::Basic,
     node::{self, DirectoryNode},
     read,
     shard::Shard,
 };
-use crate::{UnixfsError, dagpb::Link, error::About, wire::Defect};
+use crate::{
+    UnixfsError,
+    dagpb::Link,
+    data::{self, Type},
+};
 use cidery_core::{Block, BlockWriter, Cid, Fetcher, codec};
-use std::collections::{BTreeMap, btree_map};
 
 /// A CID and the size its parent says.
 pub(crate) type Target = (Cid, u64);
 
 enum Form {
-    Basic(BTreeMap<String, Target>),
+    Basic(Basic),
     Sharded(Shard),
 }
 
@@ -30,33 +34,25 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub fn empty() -> Self {
-        Self { form: Form::Basic(BTreeMap::new()), original: None, growth: 0 }
+        Self { form: Form::Basic(Basic::default()), original: None, growth: 0 }
     }
 
     /// Opens a stored directory.
     pub async fn open(fetcher: &dyn Fetcher, cid: &Cid) -> Result<Self, UnixfsError> {
         let block = read::root_block(fetcher, cid).await?;
+        if data::kind(cid, &block)? == Type::Directory {
+            let own = block.len() as u64;
+            let basic = Basic::read(cid, block)?;
+            let tsize = basic.below().saturating_add(own);
+            return Ok(Self { form: Form::Basic(basic), original: Some((*cid, tsize)), growth: 0 });
+        }
         let tsize = read::total_size(cid, &block)?;
         let form = match DirectoryNode::decode(cid, &block)? {
-            DirectoryNode::Basic(links) => {
-                let mut entries = BTreeMap::new();
-                for link in links {
-                    if link.name.is_empty() {
-                        return Err(Defect("a directory has an entry without a name")).about(cid);
-                    }
-                    if entries.insert(link.name.to_owned(), (link.cid, link.tsize)).is_some() {
-                        return Err(Defect("a directory has two entries with one name")).about(cid);
-                    }
-                }
-                Form::Basic(entries)
-            }
+            DirectoryNode::Basic(_) => Form::Basic(Basic::read(cid, block.clone())?),
             DirectoryNode::Shard(root) => match Shard::from_root(cid, tsize, &root) {
                 Some(shard) => Form::Sharded(shard),
                 // Of another profile: all of it is written anew, should it change.
-                None => {
-                    let entries = read::list_shards(fetcher, cid, root, MAX_ENTRIES).await?;
-                    Form::Basic(entries.into_iter().map(|e| (e.name, (e.cid, e.tsize))).collect())
-                }
+                None => Form::Basic(read::list_shards(fetcher, cid, root, MAX_ENTRIES).await?.into_iter().collect()),
             },
         };
         Ok(Self { form, original: Some((*cid, tsize)), growth: 0 })
@@ -73,7 +69,7 @@ impl Directory {
     /// What `name` stands for; it was loaded.
     pub fn get(&self, name: &str) -> Option<Target> {
         match &self.form {
-            Form::Basic(entries) => entries.get(name).copied(),
+            Form::Basic(entries) => entries.get(name),
             Form::Sharded(shard) => shard.get(name).map(|entry| (entry.cid, entry.tsize)),
         }
     }
@@ -88,12 +84,7 @@ impl Directory {
         let size = |target: Option<Target>| target.map_or(0, |(cid, tsize)| node::entry_size(name, &cid, tsize) as i64);
         self.growth += size(target) - size(old);
         match (&mut self.form, target) {
-            (Form::Basic(entries), Some(target)) => {
-                entries.insert(name.to_owned(), target);
-            }
-            (Form::Basic(entries), None) => {
-                entries.remove(name);
-            }
+            (Form::Basic(entries), target) => entries.set(name, target),
             (Form::Sharded(shard), Some((cid, tsize))) => {
                 shard.insert(Entry { name: name.to_owned(), cid, tsize })?;
             }
@@ -124,7 +115,7 @@ impl Directory {
         {
             let mut entries = Vec::new();
             std::mem::take(shard).into_entries(&mut entries);
-            self.form = Form::Basic(entries.into_iter().map(|e| (e.name, (e.cid, e.tsize))).collect());
+            self.form = Form::Basic(entries.into_iter().collect());
         }
         Ok(())
     }
@@ -134,26 +125,24 @@ impl Directory {
         let (cid, tsize) = match (self.original, self.form) {
             (Some(original), _) => original,
             (None, Form::Sharded(shard)) => shard.write(out)?,
-            (None, Form::Basic(entries)) => write_basic(entries, out)?,
+            (None, Form::Basic(entries)) => write_basic(&entries, out)?,
         };
         Ok(Entry { name: String::new(), cid, tsize })
     }
 }
 
-fn write_basic(entries: BTreeMap<String, Target>, out: &mut dyn BlockWriter) -> Result<Target, UnixfsError> {
-    let size = |(name, (cid, tsize)): (&String, &Target)| node::entry_size(name, cid, *tsize);
-    if node::EMPTY_SIZE + entries.iter().map(size).sum::<usize>() > THRESHOLD {
+fn write_basic(entries: &Basic, out: &mut dyn BlockWriter) -> Result<Target, UnixfsError> {
+    let links: Vec<Link<'_>> = entries.links().collect();
+    let size = |link: &Link<'_>| node::entry_size(link.name, &link.cid, link.tsize);
+    if node::EMPTY_SIZE + links.iter().map(size).sum::<usize>() > THRESHOLD {
         let mut shard = Shard::default();
-        for (name, (cid, tsize)) in entries {
-            shard.insert(Entry { name, cid, tsize })?;
+        for link in links {
+            shard.insert(link.into())?;
         }
         return shard.write(out);
     }
-    let below = entries.values().fold(0u64, |sum, (_, tsize)| sum.saturating_add(*tsize));
-    let links = |entries: btree_map::Iter<'_, String, Target>| -> Vec<u8> {
-        node::encode_basic(entries.map(|(name, (cid, tsize))| Link { cid: *cid, name, tsize: *tsize }))
-    };
-    let block = Block::of(codec::DAG_PB, links(entries.iter()));
+    let below = links.iter().fold(0u64, |sum, link| sum.saturating_add(link.tsize));
+    let block = Block::of(codec::DAG_PB, node::encode_basic(links.into_iter()));
     out.put(&block)?;
     Ok((*block.cid(), below.saturating_add(block.data().len() as u64)))
 }

@@ -1,9 +1,10 @@
 //! Directories: names to CIDs, in one node or, above [`THRESHOLD`] bytes, in a hash trie of nodes.
 //!
-//! [`node`] reads one node of either form, [`shard`] is the trie in memory, [`form`] a directory
+//! [`node`] reads one node of either form, [`basic`] and [`shard`] are the two in memory, [`form`] a directory
 //! that is edited and takes the form its entries demand; [`read`] looks up and lists, [`compare`] says what
 //! differs between two states.
 
+mod basic;
 mod compare;
 mod form;
 mod murmur;

@@ -138,7 +138,7 @@ impl<'a> ShardNode<'a> {
         for slot in (0..fanout as usize).filter(|slot| bit(message.data, *slot)) {
             let mut link = links.next().ok_or(Defect("a shard has fewer links than bits"))?;
             let (number, name) = link.name.split_at_checked(digits).ok_or(Defect("a slot without a number"))?;
-            if number != slot_name(slot, digits) {
+            if !is_slot_name(number, slot) {
                 return Err(Defect("a slot with another number than its bit"));
             }
             link.name = name;
@@ -175,8 +175,11 @@ fn bitfield(slots: impl Iterator<Item = usize>) -> Vec<u8> {
     number[zeros..].to_vec()
 }
 
-fn slot_name(slot: usize, digits: usize) -> String {
-    format!("{slot:0digits$X}")
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Whether a text is the number of a slot, with as many digits as it has.
+fn is_slot_name(text: &str, slot: usize) -> bool {
+    text.bytes().rev().enumerate().all(|(digit, byte)| byte == DIGITS[slot >> (4 * digit) & 15])
 }
 
 /// Encodes a basic directory. `entries` come in the order of their names.
@@ -187,8 +190,16 @@ pub(crate) fn encode_basic<'a>(entries: impl Iterator<Item = Link<'a>>) -> Vec<u
 /// Encodes a shard of [`FANOUT`] slots: for each, in order, its number, the entry's name (empty
 /// for a sub-shard), CID and size.
 pub(crate) fn encode_shard<'a>(slots: impl Iterator<Item = (usize, Link<'a>)> + Clone) -> Vec<u8> {
-    let named: Vec<_> = slots.clone().map(|(slot, link)| (slot_name(slot, 2) + link.name, link)).collect();
-    let links = named.iter().map(|(name, link)| Link { name, ..*link });
+    // One text with all names, one after the other.
+    let (mut names, mut ends) = (String::new(), Vec::new());
+    for (slot, link) in slots.clone() {
+        names.extend([slot >> 4, slot & 15].map(|digit| char::from(DIGITS[digit])));
+        names.push_str(link.name);
+        ends.push(names.len());
+    }
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let named = starts.zip(&ends).map(|(start, end)| &names[start..*end]);
+    let links = slots.clone().zip(named).map(|((_, link), name)| Link { name, ..link });
     dagpb::encode(links, &data::shard(&bitfield(slots.map(|(slot, _)| slot)), MURMUR3, FANOUT as u64))
 }
 

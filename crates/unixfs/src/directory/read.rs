@@ -4,7 +4,13 @@ use super::{
     Entry,
     node::{self, DirectoryNode, Place, ShardNode, Slot},
 };
-use crate::{UnixfsError, dagpb, error::About, fetch};
+use crate::{
+    UnixfsError,
+    dagpb::{self, Link},
+    data::{self, Type},
+    error::About,
+    fetch,
+};
 use cidery_core::{Bytes, Cid, FetchError, Fetcher, codec};
 use futures::{StreamExt, stream::FuturesUnordered};
 
@@ -18,8 +24,11 @@ const AT_ONCE: usize = 32;
 pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Result<Option<Entry>, UnixfsError> {
     let (mut cid, mut place) = (*directory, Place::ROOT);
     let mut block = root_block(fetcher, &cid).await?;
+    if data::kind(&cid, &block)? == Type::Directory {
+        return in_one_node(&cid, &block, name);
+    }
     let mut shard = match DirectoryNode::decode(&cid, &block)? {
-        DirectoryNode::Basic(links) => return Ok(links.into_iter().find(|link| link.name == name).map(Entry::from)),
+        DirectoryNode::Basic(_) => return in_one_node(&cid, &block, name),
         DirectoryNode::Shard(shard) => shard,
     };
     let (hash, log) = (node::hash(name), shard.log);
@@ -36,6 +45,19 @@ pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Resul
             }
         }
     }
+}
+
+/// The entry called `name` in a directory of one node.
+fn in_one_node(cid: &Cid, block: &[u8], name: &str) -> Result<Option<Entry>, UnixfsError> {
+    let mut found = None;
+    let look = |link: Link<'_>| {
+        if found.is_none() && link.name == name {
+            found = Some(Entry::from(link));
+        }
+        Ok(())
+    };
+    dagpb::visit(block, look).about(cid)?;
+    Ok(found)
 }
 
 /// All entries of a directory, in the byte-wise order of their names; more than [`MAX_ENTRIES`]
@@ -128,6 +150,11 @@ pub(crate) fn total_size(cid: &Cid, block: &[u8]) -> Result<u64, UnixfsError> {
     if cid.codec() != codec::DAG_PB {
         return Ok(own);
     }
-    let links = dagpb::decode(block).about(cid)?.links;
-    Ok(links.iter().fold(own, |sum, link| sum.saturating_add(link.tsize)))
+    let mut sum = own;
+    let add = |link: Link<'_>| {
+        sum = sum.saturating_add(link.tsize);
+        Ok(())
+    };
+    dagpb::visit(block, add).about(cid)?;
+    Ok(sum)
 }

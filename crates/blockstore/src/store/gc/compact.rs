@@ -5,7 +5,6 @@ use crate::{
     journal::Event,
     options::Stage,
     pack::{Class, FILE_HEADER, Found, Header, NewRecord, Pack, Scan},
-    store::checkpoint,
 };
 use cidery_core::{Block, Cid, StoreError};
 use std::sync::Arc;
@@ -63,7 +62,7 @@ impl Inner {
                 sound &= self.move_block(pack, &header, &cid)?;
             }
             // The thread that does this otherwise may be slower than the copying, and what waits takes memory.
-            if self.recent.len() >= checkpoint::BLOCKS {
+            if self.is_behind() {
                 self.checkpoint()?;
             }
             progress(scan.position());
