@@ -21,6 +21,8 @@ pub struct Caller {
     pub loopback: bool,
     /// The address the request comes from, as far as that can be believed.
     pub source: IpAddr,
+    /// The same, if it is a trusted proxy that says so.
+    pub forwarded: Option<IpAddr>,
     /// Whether nobody in between can read what is sent.
     pub private: bool,
     /// Whether the client calls by HTTPS.
@@ -33,7 +35,7 @@ impl Caller {
     /// By the connection's other end; without one (a router driven in process) it is the owner.
     pub fn at(address: Option<SocketAddr>) -> Self {
         let source = address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip().to_canonical());
-        Self { loopback: source.is_loopback(), source, private: true, https: false, host: None }
+        Self { loopback: source.is_loopback(), source, forwarded: None, private: true, https: false, host: None }
     }
 
     /// By all that is known of a request, headers of trusted proxies included.
@@ -53,6 +55,7 @@ impl Caller {
         caller.loopback = false;
         let chain: Vec<_> = headers.get_all("x-forwarded-for").iter().map(|text| text.to_str().unwrap_or("")).collect();
         caller.source = proxies.source(caller.source, chain.into_iter());
+        caller.forwarded = Some(caller.source);
         if let Some(scheme) = last(headers, "x-forwarded-proto") {
             caller.https = scheme.eq_ignore_ascii_case("https");
         }

@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes};
 use cidery_access::Principal;
 use hyper::body::{Frame, SizeHint};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -41,6 +41,7 @@ const MAX_PATH: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Seen {
     endpoint: AtomicU8,
+    client: OnceLock<IpAddr>,
     user: OnceLock<String>,
 }
 
@@ -48,6 +49,12 @@ impl Seen {
     /// Its path was read.
     pub fn endpoint(&self, endpoint: Endpoint) {
         self.endpoint.store(endpoint as u8, Relaxed);
+    }
+
+    /// A trusted proxy says for whom it asks.
+    pub fn client(&self, address: IpAddr) {
+        // Said once.
+        let _ = self.client.set(address);
     }
 
     /// Who it is was found out.
@@ -153,6 +160,7 @@ impl Meter {
                 target: "cidery::access",
                 request = format!("{:016x}", access.id),
                 remote = access.remote,
+                client = self.seen.client.get().map(tracing::field::display),
                 user = self.seen.user.get().map(String::as_str),
                 method = METHODS[self.method],
                 path = access.path,

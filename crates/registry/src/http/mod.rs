@@ -126,6 +126,7 @@ async fn answer(registry: Arc<Inner>, request: Request, id: u64, seen: &Seen) ->
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
     let config = &registry.config;
     let caller = Caller::of(&parts, config.access.as_deref());
+    caller.forwarded.into_iter().for_each(|address| seen.client(address));
     guard::check_headers(&caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
     // Before anybody is asked who he is: what watches a node has no account.
     if let Some(reply) = operations::beside(&registry, &caller, &parts.method, parts.uri.path(), seen).await {

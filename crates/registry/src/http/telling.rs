@@ -48,6 +48,7 @@ impl Context {
             id: format!("{:016x}", self.id),
             method: self.method.to_string(),
             address: self.address,
+            client: self.caller.forwarded,
             host: self.caller.host.clone(),
             https: self.caller.https,
             agent: agent(&self.headers),

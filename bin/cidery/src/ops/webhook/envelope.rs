@@ -137,7 +137,7 @@ impl<'a> Told<'a> {
             },
             request: ToldRequest {
                 id: http.map(|http| http.id.as_str()),
-                addr: http.and_then(|http| http.address).map(|address| address.to_string()),
+                addr: http.and_then(address),
                 host,
                 method: http.map(|http| http.method.as_str()),
                 useragent: http.and_then(|http| http.agent.as_deref()),
@@ -146,6 +146,12 @@ impl<'a> Told<'a> {
             source: ToldSource { addr: &source.address, instance: &source.instance },
         }
     }
+}
+
+/// Where the client is, as far as that is known.
+fn address(http: &HttpOrigin) -> Option<String> {
+    let client = http.client.map(|client| client.to_string());
+    client.or_else(|| http.address.map(|address| address.to_string()))
 }
 
 /// Where its client would find it.
@@ -199,6 +205,7 @@ mod tests {
             https: true,
             agent: Some("docker/28".into()),
             user: Some("alice".into()),
+            ..HttpOrigin::default()
         };
         let mut event = Event::new(Action::Push, vec![target], Origin::Http(Box::new(origin)));
         event.at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);

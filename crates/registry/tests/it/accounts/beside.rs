@@ -1,9 +1,9 @@
 //! What accounts change for what is beside the API, and what is told of who came.
 
 use super::{World, challenge};
-use crate::observers::Notes;
+use crate::{observers::Notes, support::sha256};
 use axum::http::{Method, StatusCode};
-use cidery_access::Config as AccessConfig;
+use cidery_access::{Config as AccessConfig, Proxies};
 use cidery_registry::{
     Config,
     ops::{Action, Observers, Origin},
@@ -77,6 +77,31 @@ async fn who_did_it_is_told() {
     told();
     assert_eq!(world.get("", "/v2/app/manifests/2").await.status, StatusCode::OK);
     assert_eq!(told(), [(Action::Pull, None)]);
+}
+
+#[tokio::test]
+async fn behind_a_proxy_its_client_is_told() {
+    let notes = Notes::new(false);
+    let config = Config { observers: Observers::new(vec![notes.clone()]), ..Config::default() };
+    let access = AccessConfig { proxies: Proxies::read(["127.0.0.1"]).unwrap(), ..AccessConfig::default() };
+    let world = World::on(config, &["alice"], Vec::new(), false, access).await;
+    let start = |from: &str| {
+        let path = format!("/v2/app/blobs/uploads/?digest={}", sha256(b"x"));
+        world.call("alice", Method::POST, path).from(from).header("host", "192.0.2.1").body("x")
+    };
+    let told = || match notes.take().remove(0).origin {
+        Origin::Http(origin) => (origin.client.map(|client| client.to_string()), origin.host, origin.https),
+        origin => panic!("{origin:?}"),
+    };
+    let proxied = start("127.0.0.1:9").header("x-forwarded-for", "203.0.113.9, 198.51.100.4");
+    let proxied = proxied.header("x-forwarded-proto", "https").header("x-forwarded-host", "registry.lan");
+    let answer = proxied.send().await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+    assert_eq!(told(), (Some("198.51.100.4".to_owned()), Some("registry.lan".to_owned()), true));
+    // Who is no proxy is not believed.
+    let direct = start("192.0.2.7:9").header("x-forwarded-for", "198.51.100.4");
+    assert_eq!(direct.send().await.status, StatusCode::CREATED);
+    assert_eq!(told(), (None, Some("192.0.2.1".to_owned()), false));
 }
 
 #[tokio::test]
