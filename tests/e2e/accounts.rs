@@ -56,13 +56,13 @@ fn ok((well, said): (bool, String)) -> String {
     said
 }
 
-fn add(data: &Path, user: &str, password: &str) -> String {
+pub fn add(data: &Path, user: &str, password: &str) -> String {
     let mut command = cidery_tests::node::command(data, &["user", "add", user]);
     ok(with_input(&mut command, &format!("{password}\n")))
 }
 
 /// The node looks at its accounts once a second.
-fn heeded() {
+pub fn heeded() {
     thread::sleep(Duration::from_millis(1100));
 }
 
@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-fn docker_login(engine: &Engine, host: &str, user: &str, password: &str) -> (bool, String) {
+pub fn docker_login(engine: &Engine, host: &str, user: &str, password: &str) -> (bool, String) {
     with_input(&mut engine.docker(&["login", host, "-u", user, "--password-stdin"]), password)
 }
 
