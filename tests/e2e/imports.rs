@@ -22,18 +22,25 @@ fn imports_go_one_way() {
     let of = |name: &str| dependencies(&root.join("crates").join(name).join("Cargo.toml"));
     let own = |name: &str| of(name).into_iter().filter(|d| d.starts_with("cidery-")).collect::<Vec<_>>();
     assert_eq!(own("core"), [] as [String; 0]);
+    assert_eq!(own("access"), [] as [String; 0]);
     for leaf in ["unixfs", "blockstore", "bitswap"] {
         assert_eq!(own(leaf), ["cidery-core"], "{leaf}");
     }
-    assert_eq!(own("registry"), ["cidery-core", "cidery-unixfs"]);
+    assert_eq!(own("registry"), ["cidery-access", "cidery-core", "cidery-unixfs"]);
     assert_eq!(own("node"), ["cidery-bitswap", "cidery-core"]);
     for free in ["core", "unixfs"] {
         for heavy in ["tokio", "libp2p", "axum", "sled"] {
             assert!(!of(free).contains(heavy), "{free} must not know {heavy}");
         }
     }
-    for (name, foreign) in [("registry", "libp2p"), ("blockstore", "tokio"), ("blockstore", "libp2p"), ("node", "axum")]
-    {
+    for (name, foreign) in [
+        ("registry", "libp2p"),
+        ("access", "axum"),
+        ("access", "hyper"),
+        ("blockstore", "tokio"),
+        ("blockstore", "libp2p"),
+        ("node", "axum"),
+    ] {
         assert!(!of(name).contains(foreign), "{name} must not know {foreign}");
     }
 }

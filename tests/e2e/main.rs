@@ -1,6 +1,7 @@
 //! The whole program, used as its users use it. See `docs/ARCHITECTURE.md` for what each part is for.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod accounts;
 mod archives;
 mod backup;
 mod cli;

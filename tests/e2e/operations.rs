@@ -1,8 +1,12 @@
 //! What whoever runs a node sees of it: health, metrics, logs, webhooks.
 
+use crate::accounts;
 use cidery_tests::{
+    Engine,
+    certificates::Authority,
     http::{delete, get, post, put},
     node::Node,
+    process::text,
 };
 use serde_json::Value;
 use std::{
@@ -155,6 +159,57 @@ fn what_is_done_is_counted_logged_and_told() {
     let all = [log, fs::read_to_string(&access).unwrap(), fs::read_to_string(&audit).unwrap()].concat();
     for secret in ["s3cret", "czNjcmV0"] {
         assert!(!all.contains(secret), "{secret} is in a log");
+    }
+}
+
+/// Over TLS, with accounts: who pushed is in both logs and in the event, whose address is the one that docker called.
+#[test]
+fn who_did_it_is_told() {
+    const PASSWORD: &str = "alice's password";
+    let Some(engine) = Engine::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (access, audit, config, cert, key) = (at("access"), at("audit"), at("config"), at("pem"), at("key"));
+    Authority::new("ca").write_server(&cert, &key);
+    let (url, events) = endpoint();
+    fs::write(&config, format!("[[webhook]]\nurl = {url:?}\n")).unwrap();
+    let files = ["--tls-cert", text(&cert), "--tls-key", text(&key), "--config", text(&config)];
+    let node = Node::start(&[&files[..], &["--access-log", text(&access), "--audit-log", text(&audit)]].concat());
+    accounts::add(node.data(), "alice", PASSWORD);
+    accounts::heeded();
+    let host = node.host();
+    let image = format!("{host}/team/app:1");
+    engine.build(&image, "who", &[1 << 20]);
+    assert!(!accounts::docker_login(&engine, &host, "alice", "mistaken").0);
+    assert!(accounts::docker_login(&engine, &host, "alice", PASSWORD).0);
+    engine.run(&["push", "-q", &image]);
+
+    let event = events.recv_timeout(Duration::from_secs(20)).unwrap()["events"][0].take();
+    assert_eq!((event["action"].as_str(), event["actor"]["name"].as_str()), (Some("push"), Some("alice")));
+    let address = event["target"]["url"].as_str().unwrap();
+    assert!(address.starts_with(&format!("https://{host}/v2/team/app/manifests/sha256:")), "{address}");
+    // Two blobs and the manifest.
+    let written = wait_for_lines(&audit, 3);
+    assert!(written.iter().all(|line| line["user"] == "alice"), "{written:#?}");
+    let put = written.iter().find(|line| line["kind"] == "manifest").unwrap();
+    let begun = Instant::now();
+    let requests = loop {
+        let found = lines(&access);
+        if found.iter().any(|line| line["request"] == put["request"]) {
+            break found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{found:#?}");
+        thread::sleep(Duration::from_millis(20));
+    };
+    let at_token =
+        |status: u64| requests.iter().filter(move |line| line["route"] == "/token" && line["status"] == status);
+    assert!(at_token(200).any(|line| line["user"] == "alice"), "{requests:#?}");
+    assert!(at_token(401).count() > 0 && at_token(401).all(|line| line.get("user").is_none()), "{requests:#?}");
+    let pushed = requests.iter().filter(|line| line["status"] == 201 && line["user"] == "alice");
+    assert!(pushed.count() >= 3, "{requests:#?}");
+    let all = [&access, &audit].map(|file| fs::read_to_string(file).unwrap()).concat();
+    for secret in [PASSWORD, "mistaken", "Bearer", "eyJ"] {
+        assert!(!all.contains(secret), "{secret} is in a log:\n{all}");
     }
 }
 

@@ -44,8 +44,13 @@ impl Engine {
         let mut command = Command::new("docker");
         command.args(["-H", &self.address()]).args(arguments);
         // Whoever runs the tests may be logged in somewhere: that is not ours to read.
-        command.env("DOCKER_CONFIG", self.directory.path().join("config")).env("DOCKER_BUILDKIT", "0");
+        command.env("DOCKER_CONFIG", self.config()).env("DOCKER_BUILDKIT", "0");
         command
+    }
+
+    /// Where its user's logins are kept.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("config")
     }
 
     /// Runs a docker command.

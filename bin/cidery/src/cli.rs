@@ -1,5 +1,9 @@
 //! What can be typed. Others script against these spellings: they do not change.
 
+mod user;
+
+pub use user::{Accounts, User, UserAdd, UserRemove, UserToken};
+
 use crate::{
     ops::lines::Destination,
     units::{Size, Time},
@@ -109,6 +113,19 @@ Example:
 
 To restore, stop the node and start it on a copy of the backup: cidery serve --data COPY.")]
     Backup(Backup),
+    /// Who may log in to the node's registry
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  cidery user add alice                             asks for a password; from then on everybody has to log in
+  docker login localhost:5000 -u alice
+  cidery user token alice --name ci --rights pull   for a program: shown once, ended with --revoke ci
+
+These work whether the node runs or not, and a running one heeds them within a second. Who may do what is in the \
+configuration file; without rules every user may do everything. Commands of this program need no login."
+    )]
+    User(User),
     /// What takes the node's disk
     #[command(after_help = "Example:\n  cidery du --json | jq .dead_bytes        what `cidery gc` would give back")]
     Du(Json),
@@ -148,6 +165,8 @@ pub struct Serve {
     /// Where the swarm listens; may be repeated [default: port 4001, TCP and QUIC, every interface]
     #[arg(long, env = "CIDERY_SWARM", value_name = "MULTIADDR", value_delimiter = ',')]
     pub swarm: Vec<String>,
+    #[command(flatten)]
+    pub accounts: Accounts,
     /// A node to stay connected to; may be repeated
     #[arg(long, env = "CIDERY_PEER", value_name = "MULTIADDR", value_delimiter = ',')]
     pub peer: Vec<String>,
@@ -395,6 +414,13 @@ mod tests {
             "cidery pin ls --data d --json",
             "cidery export hello:1 out --format docker --data d",
             "cidery import layout --as hello:1 --data d",
+            "cidery serve --htpasswd f --anonymous-pull --trusted-proxies 10.0.0.0/8,::1 --insecure-auth",
+            "cidery user add alice --password-stdin --data d",
+            "cidery user remove alice --data d",
+            "cidery user list --data d --json",
+            "cidery user token alice --name ci --expires 90days --rights pull,create --data d --json",
+            "cidery user token alice --list --json",
+            "cidery user token alice --revoke ci",
             "cidery gc --all --data d --json",
             "cidery purge sha256:0 --data d --json",
             "cidery backup copy --data d --json",

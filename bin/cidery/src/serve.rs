@@ -14,6 +14,7 @@ use crate::{
     settings::{Bootstrap, ServeSettings},
 };
 use anyhow::{Context, Result, bail};
+use cidery_access::Access;
 use cidery_blockstore::{DiskStore, Options};
 use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore};
 use cidery_node::{Config as NodeConfig, Identity, Node};
@@ -31,6 +32,12 @@ use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberE
 
 /// The file with the node's key, in the data directory.
 pub const IDENTITY: &str = "identity";
+
+/// The file with this node's own accounts, in the data directory.
+pub const USERS: &str = "users";
+
+/// The file with the key that bearer tokens are signed with, in the data directory.
+pub const TOKEN_KEY: &str = "token-key";
 
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -57,8 +64,8 @@ pub fn init_logging(access: Option<&Destination>) -> Result<Option<Arc<Lines>>> 
     Ok(lines)
 }
 
-/// Runs the node.
-pub async fn run(mut settings: ServeSettings, access: Option<Arc<Lines>>) -> Result<()> {
+/// Runs the node; `requests` is the access log.
+pub async fn run(mut settings: ServeSettings, requests: Option<Arc<Lines>>) -> Result<()> {
     crate::limits::raise_open_files();
     let tls = match &settings.listener.tls {
         Some(files) => Some(files.open().await?),
@@ -81,18 +88,20 @@ pub async fn run(mut settings: ServeSettings, access: Option<Arc<Lines>>) -> Res
         .await
         .context("starting the swarm (--swarm, --peer and --bootstrap take multiaddrs like /ip4/192.0.2.7/tcp/4001)")?;
     let network: Arc<dyn Network> = Arc::new(node.clone());
+    let accounts = settings.access.clone();
+    let accounts = Arc::new(spawn_blocking(move || Access::open(accounts)).await?.context("the accounts")?);
     let source = Source { address: listener.local_addr()?.to_string(), instance: node.peer_id() };
-    let records = Records::open(&settings, access, source)?;
+    let records = Records::open(&settings, requests, source)?;
     records.reopen_on_hangup()?;
     let around = Around::new(node.clone(), store.clone(), records.clone());
-    let config = registry_config(&settings, around, &records);
+    let config = registry_config(&settings, accounts.clone(), around, &records);
     let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);
     let control = Control::bind(&settings.data)?;
     let address = listener.local_addr()?;
-    introduce(&settings, address, &node, &store).await;
+    introduce(&settings, address, &node, &store, &accounts).await;
     // Until the very end: it is what says that the node is stopping.
     let monitoring = monitoring.map(|listener| tokio::spawn(monitor(registry.clone(), listener)));
 
@@ -181,7 +190,7 @@ fn monitoring_in_use(address: SocketAddr) -> String {
 }
 
 /// Makes the data directory, for this user only: it holds private images and a key.
-fn make_data(data: &Path) -> Result<()> {
+pub fn make_data(data: &Path) -> Result<()> {
     if data.is_dir() {
         return Ok(());
     }
@@ -202,16 +211,17 @@ async fn open_store(settings: &ServeSettings) -> Result<DiskStore> {
         store_limit: settings.store_limit,
         reserve: reserve.with_context(|| format!("asking for the size of the disk that {} is on", data.display()))?,
         history: settings.history,
-        beside: vec![IDENTITY.to_owned()],
+        beside: vec![IDENTITY.to_owned(), USERS.to_owned()],
         ..Default::default()
     };
     // What it finds wrong it logs.
     Ok(spawn_blocking(move || DiskStore::open(&data, options)).await??)
 }
 
-fn registry_config(settings: &ServeSettings, around: Around, records: &Records) -> RegistryConfig {
+fn registry_config(settings: &ServeSettings, access: Arc<Access>, around: Around, records: &Records) -> RegistryConfig {
     settings.listener.apply(RegistryConfig {
         allowed_hosts: settings.hosts.clone(),
+        access: Some(access),
         upload_expiry: settings.upload_expiry,
         blob_expiry: settings.blob_expiry,
         require_references: settings.require_references,
@@ -243,7 +253,7 @@ fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
 }
 
 /// Says who it is, where it is, and what to type next.
-async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore) {
+async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore, access: &Access) {
     let stats = store.stats();
     let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
     let data = match &settings.data {
@@ -260,7 +270,17 @@ async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, stor
         println!("  address   {address}");
     }
     println!("  data      {}  ({})", settings.data.display(), count(stats.blocks, "block"));
-    if !http.ip().is_loopback() {
+    if access.is_required().await {
+        match access.users() {
+            0 => println!("  accounts  none: nobody can log in before `cidery user add NAME{data}`"),
+            users => println!("  accounts  {users}  (docker login {host})"),
+        }
+        if !http.ip().is_loopback() && settings.listener.tls.is_none() && !access.is_insecure() {
+            println!(
+                "  note      passwords from other machines are taken over HTTPS only, unless insecure-auth = true"
+            );
+        }
+    } else if !http.ip().is_loopback() {
         println!(
             "  note      whoever reaches {http} can pull every image here, unpublished ones too; pushes only from here"
         );

@@ -1,5 +1,7 @@
 //! Flags over environment over a small TOML file over defaults, turned into usable values in one step.
 
+mod access;
+
 use crate::{
     cli::{self, Switch},
     listener::{self, ClientMode, Listener},
@@ -56,6 +58,13 @@ struct File {
     max_downloads: Option<NonZeroUsize>,
     header_timeout: Option<Time>,
     stall_timeout: Option<Time>,
+    htpasswd: Option<PathBuf>,
+    anonymous_pull: bool,
+    trusted_proxies: Vec<String>,
+    insecure_auth: bool,
+    auth_challenge: Option<access::Scheme>,
+    groups: cidery_access::Groups,
+    access: Vec<cidery_access::Rule>,
 }
 
 /// What every command needs, and the file for what only some do.
@@ -105,6 +114,8 @@ pub struct ServeSettings {
     pub deletes: bool,
     pub read_only: bool,
     pub listener: Listener,
+    /// Accounts and rights.
+    pub access: cidery_access::Config,
 }
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
@@ -133,7 +144,8 @@ impl Settings {
     }
 
     /// Completes the flags of `serve`.
-    pub fn serve(self, flags: cli::Serve) -> Result<ServeSettings> {
+    pub fn serve(mut self, flags: cli::Serve) -> Result<ServeSettings> {
+        let access = access::read(&self.data, &flags, &mut self.file)?;
         // An environment variable that is empty, or ends in a comma, names nothing.
         let named = |flag: Vec<String>| flag.into_iter().filter(|value| !value.trim().is_empty()).collect::<Vec<_>>();
         let first =
@@ -169,6 +181,7 @@ impl Settings {
             reserve: flags.reserve.or(self.file.reserve).map(|size| size.0),
             history: flags.history.or(self.file.history).map_or(DEFAULT_HISTORY, NonZeroUsize::get),
             upload_expiry: flags.upload_expiry.or(self.file.upload_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
+            access,
             blob_expiry: flags.blob_expiry.or(self.file.blob_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
             require_references: flags.require_references.or(self.file.require_references).unwrap_or(false),
             require_platforms: platforms(first(flags.require_platforms, self.file.require_platforms))?,

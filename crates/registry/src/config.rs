@@ -5,6 +5,7 @@ use crate::{
     ops::{Observers, Surroundings},
     tree::{Missing, Platform},
 };
+use cidery_access::Access;
 use cidery_core::Namespace;
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +28,9 @@ pub struct Config {
     pub read_only: bool,
     /// Web pages of other sites that may use the API with whatever rights their visitor has.
     pub cors: Vec<Origin>,
+    /// Who may do what; without it, or as long as it knows no accounts, whoever reaches the listener may pull,
+    /// and this machine may push.
+    pub access: Option<Arc<Access>>,
     /// The largest manifest that is taken or passed on, in bytes (distribution-spec: at least 4 MiB).
     pub manifest_limit: usize,
     /// An upload that nobody touches for this long is cancelled.
@@ -82,6 +86,7 @@ impl Default for Config {
             deletes: true,
             read_only: false,
             cors: Vec::new(),
+            access: None,
             manifest_limit: 4 << 20,
             upload_expiry: Duration::from_secs(24 * 3600),
             blob_expiry: Duration::from_secs(24 * 3600),

@@ -5,7 +5,7 @@
 use crate::{
     purge::single_leaf,
     registry::Inner,
-    tree::{Blob, Missing, Push, Tree, TreeError},
+    tree::{Blob, May, Missing, Push, Tree, TreeError},
 };
 use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, Scope, SessionSpec};
 use std::time::Duration;
@@ -41,7 +41,8 @@ impl Inner {
     ) -> Result<bool, TreeError> {
         let Some((_, bytes)) = self.fetch_leaf(tree, repository, digest).await? else { return Ok(false) };
         let reference = Reference::Digest(digest.clone());
-        let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing: Missing::Accept };
+        let missing = Missing::Accept;
+        let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing, may: May::default() };
         match tree.push(repository, push).await {
             Ok(_) => Ok(true),
             // It is no manifest, or does not say which.

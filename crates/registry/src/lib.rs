@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Registry ─┬─ http      routes, checks, replies: one file per resource
+//!             │              (who may do what: the crate cidery-access)
 //!             ├─ names     which registry a name belongs to, by rules in order
 //!             ├─ upload    socket ──► leaves in the store + whole-blob sha256 ──► link
 //!             ├─ stream    blobs on their way out, local or while they arrive
@@ -45,7 +46,7 @@ mod upload;
 pub use config::Config;
 pub use error::{Error, OpenError};
 pub use foreign::BadBlob;
-pub use http::{ClientCertificates, Credentials, Origin, OriginError, Secure, Tls, TlsError};
+pub use http::{ClientCertificates, Connection, Credentials, Origin, OriginError, Tls, TlsError};
 pub use images::Image;
 pub use names::Rule;
 pub use pin::{PinError, Pinning};

@@ -64,6 +64,21 @@ pub struct Named {
     pub rule: Rule,
 }
 
+impl Named {
+    /// The one full name of the repository, however it was asked for: rights are given by it.
+    pub fn full(&self) -> String {
+        match &self.space {
+            Space::Owned(namespace) => full_name(namespace, &self.repository),
+            space @ Space::Foreign(_) => format!("{space}/{}", self.repository),
+        }
+    }
+}
+
+/// The full name of a repository in a namespace of this node.
+pub fn full_name(namespace: &Namespace, repository: &RepositoryName) -> String {
+    if *namespace == Namespace::local() { repository.to_string() } else { format!("{namespace}/{repository}") }
+}
+
 /// Reads what stands between `/v2/` and the resource. `owned` says which namespaces are this node's.
 pub fn read(name: &str, owned: impl Fn(&Namespace) -> bool) -> Result<Named, NameError> {
     let of = |space, rest: &str, rule| Ok(Named { space, repository: rest.parse()?, rule });

@@ -165,7 +165,8 @@ impl Registry {
     }
 
     /// The API without a listener. The extension `ConnectInfo<SocketAddr>` says who calls; without
-    /// it the caller counts as this machine.
+    /// it the caller counts as this machine. [`Connection`](crate::Connection) says where he called, and whether
+    /// that is encrypted.
     pub fn router(&self) -> axum::Router {
         http::router(self.inner.clone())
     }

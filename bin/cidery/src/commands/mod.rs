@@ -1,4 +1,4 @@
-//! The commands that talk to a running node.
+//! The commands that talk to a running node, and those that change its accounts, whether it runs or not.
 
 mod backup;
 pub mod bar;
@@ -14,6 +14,7 @@ mod pull;
 mod purge;
 mod scrub;
 mod status;
+mod user;
 
 use crate::{
     cli::{Command, Json},
@@ -26,9 +27,12 @@ use std::time::Duration;
 
 /// Runs one.
 pub async fn run(command: Command, settings: &Settings) -> Result<()> {
+    if let Command::User(options) = command {
+        return user::run(options, &settings.data);
+    }
     let mut node = Client::connect(&settings.data).await?;
     match command {
-        Command::Serve(_) => unreachable!("main runs serve itself"),
+        Command::Serve(_) | Command::User(_) => unreachable!("main runs serve itself, and user needs no node"),
         Command::Status(Json { json }) => status::run(&mut node, json).await,
         Command::Publish(options) => publish::publish(&mut node, options).await,
         Command::Unpublish(options) => publish::unpublish(&mut node, options).await,

@@ -9,7 +9,7 @@ use super::{
         PurgedPlace, ScrubRequest, Scrubbed, Stage, Usage,
     },
 };
-use crate::serve::IDENTITY;
+use crate::serve::{IDENTITY, USERS};
 use anyhow::{Context, Result};
 use axum::{Json, extract, response::Response};
 use cidery_blockstore::{
@@ -23,6 +23,8 @@ use cidery_registry::{
 use serde::Serialize;
 use std::{
     fs::{self, File},
+    io,
+    path::Path,
     sync::Mutex,
     time::Duration,
 };
@@ -141,15 +143,29 @@ pub async fn scrub(extract::State(state): extract::State<State>, Json(request): 
     })
 }
 
+/// Copies a file durably; without it, the copy goes too.
+fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match fs::copy(from, to) {
+        Err(error) if gone(&error) => {
+            fs::remove_file(to).or_else(|error| if gone(&error) { Ok(()) } else { Err(error) })
+        }
+        Err(error) => Err(error),
+        Ok(_) => File::open(to)?.sync_all(),
+    }
+}
+
 pub async fn backup(extract::State(state): extract::State<State>, Json(request): Json<BackupRequest>) -> Response {
     begin(move |tell| {
         let done = state.store.backup(&request.directory, tell)?;
         // What makes the copy this node. It does not change while a node runs.
         let (from, to) = (state.data.join(IDENTITY), request.directory.join(IDENTITY));
         let copied = fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
+        // Who may log in to it. Each change of the file is another file, so a copy is of one state.
+        let copied = copied.and_then(|()| copy_if_there(&state.data.join(USERS), &request.directory.join(USERS)));
         // The name too, so that a backup that was reported outlasts a power cut whole.
         let copied = copied.and_then(|()| File::open(&request.directory)?.sync_all());
-        copied.with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        copied.with_context(|| format!("copying identity and users to {}", request.directory.display()))?;
         Ok(BackedUp {
             packs: done.packs,
             bytes: done.bytes,

@@ -92,6 +92,9 @@ struct Line<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<String>,
+    /// For whom a trusted proxy asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +124,7 @@ impl<'a> Line<'a> {
             via: if http.is_some() { "http" } else { "command" },
             user: http.and_then(|http| http.user.as_deref()),
             remote: http.and_then(|http| http.address).map(|address| address.to_string()),
+            client: http.and_then(|http| http.client).map(|client| client.to_string()),
             request: http.map(|http| http.id.as_str()),
             method: http.map(|http| http.method.as_str()),
             host: http.and_then(|http| http.host.as_deref()),

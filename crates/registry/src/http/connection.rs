@@ -51,9 +51,22 @@ const TLS_HANDSHAKE: u8 = 22;
 /// What hyper keeps of a head before it answers 431 by itself; less than that gets an answer in JSON.
 const HEAD_BUFFER: usize = 2 * MAX_HEADERS;
 
-/// Whether a request came over TLS. An extension of every request that came over a socket.
+/// What is known of a connection besides its other end, which is `ConnectInfo<SocketAddr>`: an extension of every
+/// request that came over a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Secure(pub bool);
+pub struct Connection {
+    /// This end.
+    pub local: SocketAddr,
+    /// Whether it is encrypted, up to here.
+    pub tls: bool,
+}
+
+impl Connection {
+    /// Whether nobody in between can read what is sent.
+    pub fn is_private(self) -> bool {
+        self.tls || self.local.ip().to_canonical().is_loopback()
+    }
+}
 
 /// What connections have in common.
 pub struct Terms {
@@ -74,17 +87,22 @@ enum Transport {
 impl Terms {
     /// Serves a connection to its end.
     pub async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut stopping: watch::Receiver<bool>) {
+        let local = match stream.local_addr() {
+            Ok(local) => local,
+            Err(error) => return tracing::debug!(%peer, %error, "a connection broke before it began"),
+        };
+        let (plain, secure) = (Connection { local, tls: false }, Connection { local, tls: true });
         let transport = tokio::select! {
             transport = self.accept(stream) => transport,
             // There is nothing under way yet.
             () = stopped(&mut stopping) => return,
         };
         match transport {
-            Ok(Transport::Plain(stream)) => self.http1(stream, peer, Secure(false), stopping).await,
+            Ok(Transport::Plain(stream)) => self.http1(stream, peer, plain, stopping).await,
             Ok(Transport::Tls(stream)) if stream.get_ref().1.alpn_protocol() == Some(H2) => {
-                self.http2(*stream, peer, stopping).await;
+                self.http2(*stream, peer, secure, stopping).await;
             }
-            Ok(Transport::Tls(stream)) => self.http1(*stream, peer, Secure(true), stopping).await,
+            Ok(Transport::Tls(stream)) => self.http1(*stream, peer, secure, stopping).await,
             Ok(Transport::NotTls(stream)) => tell(stream, Fault::NotTls).await,
             Err(error) => tracing::debug!(%peer, %error, "a TLS connection was not made"),
         }
@@ -126,12 +144,12 @@ impl Terms {
         tokio::time::timeout(self.header.min(HANDSHAKE), handshake).await?
     }
 
-    async fn http1<S>(&self, stream: S, peer: SocketAddr, secure: Secure, stopping: watch::Receiver<bool>)
+    async fn http1<S>(&self, stream: S, peer: SocketAddr, here: Connection, stopping: watch::Receiver<bool>)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let app = self.app.clone();
-        let service = service_fn(move |request| app.clone().oneshot(marked(request, peer, secure)));
+        let service = service_fn(move |request| app.clone().oneshot(marked(request, peer, here)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header)
@@ -140,13 +158,19 @@ impl Terms {
         drive(connection, stopping, std::future::pending()).await;
     }
 
-    async fn http2(&self, stream: TlsStream<TcpStream>, peer: SocketAddr, stopping: watch::Receiver<bool>) {
+    async fn http2(
+        &self,
+        stream: TlsStream<TcpStream>,
+        peer: SocketAddr,
+        here: Connection,
+        stopping: watch::Receiver<bool>,
+    ) {
         let (app, activity) = (self.app.clone(), Activity::new());
         let requests = activity.clone();
         let service = service_fn(move |request| {
             let (app, open) = (app.clone(), requests.begin());
             async move {
-                let response = app.oneshot(marked(request, peer, Secure(true))).await?;
+                let response = app.oneshot(marked(request, peer, here)).await?;
                 Ok::<_, Infallible>(response.map(|body| Watched::new(body, open)))
             }
         });
@@ -185,10 +209,10 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-fn marked(request: Request<Incoming>, peer: SocketAddr, secure: Secure) -> Request<Body> {
+fn marked(request: Request<Incoming>, peer: SocketAddr, here: Connection) -> Request<Body> {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
-    request.extensions_mut().insert(secure);
+    request.extensions_mut().insert(here);
     request
 }
 
@@ -272,8 +296,8 @@ mod tests {
 
     const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-    async fn said(Extension(secure): Extension<Secure>) -> String {
-        format!("{secure:?}")
+    async fn said(Extension(here): Extension<Connection>) -> String {
+        format!("{} {}", here.local.ip(), if here.tls { "tls" } else { "plain" })
     }
 
     /// A connection to a listener that answers whether it came over TLS.
@@ -296,7 +320,7 @@ mod tests {
         plain.write_all(ASK).await.unwrap();
         let mut text = String::new();
         plain.read_to_string(&mut text).await.unwrap();
-        assert!(text.ends_with("Secure(false)"), "{text}");
+        assert!(text.ends_with("127.0.0.1 plain"), "{text}");
 
         let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let (chain, key) = (own.cert.pem().into(), own.key_pair.serialize_pem().into());
@@ -313,6 +337,6 @@ mod tests {
         secure.write_all(ASK).await.unwrap();
         let mut text = String::new();
         secure.read_to_string(&mut text).await.unwrap();
-        assert!(text.ends_with("Secure(true)"), "{text}");
+        assert!(text.ends_with("127.0.0.1 tls"), "{text}");
     }
 }

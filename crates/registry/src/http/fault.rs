@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use cidery_access::LoginError;
 use cidery_core::{Digest, FetchError, NameError, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
 use std::{borrow::Cow, error::Error as StdError, fmt};
@@ -48,8 +49,10 @@ pub enum Fault {
     Stopping,
     TagInvalid,
     TooManyDownloads,
+    TooManyLogins,
     TooManyUploads,
     TreeMalformed,
+    Unauthorized,
     Unobserved,
     Unresolved,
     UploadBusy,
@@ -104,8 +107,10 @@ impl Fault {
             Self::TooManyDownloads => {
                 (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many blobs are on their way; come back in a moment")
             }
+            Self::TooManyLogins => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many logins failed or wait"),
             Self::TooManyUploads => (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many uploads are open"),
             Self::TreeMalformed => (S::NOT_FOUND, "MANIFEST_INVALID", "the registry behind this name is malformed"),
+            Self::Unauthorized => (S::UNAUTHORIZED, "UNAUTHORIZED", "authentication required"),
             Self::Unobserved => (
                 S::SERVICE_UNAVAILABLE,
                 "UNAVAILABLE",
@@ -274,6 +279,7 @@ impl From<TreeError> for ApiError {
             TreeError::ManifestBlobUnknown { ref digests } => {
                 Self { each: missing(digests), ..Self::new(Fault::ManifestBlobUnknown, error.to_string()) }
             }
+            TreeError::NotAllowed(message) => Self::new(Fault::Denied, message),
             TreeError::InUse { .. } => {
                 Self::new(Fault::InUse, error.to_string()).with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
             }
@@ -297,6 +303,19 @@ impl From<ResolveError> for ApiError {
             }
             ResolveError::Unavailable { .. } => Self::from(Fault::Unresolved).because(error),
         }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        let wait = match error {
+            LoginError::Wrong | LoginError::Token => return Self::new(Fault::Unauthorized, error.to_string()),
+            LoginError::Failed => return Self::from(Fault::Internal).because(error),
+            LoginError::Busy => return Self::new(Fault::TooManyLogins, error.to_string()),
+            LoginError::Slowed(wait) => wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+        };
+        let message = format!("too many logins from this address failed: wait {wait} s, then check the password");
+        Self::new(Fault::TooManyLogins, message).with(header::RETRY_AFTER, HeaderValue::from(wait))
     }
 }
 

@@ -17,9 +17,10 @@ use axum::{
     response::Response,
 };
 use bytes::{Buf, Bytes};
+use cidery_access::Principal;
 use hyper::body::{Frame, SizeHint};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -40,6 +41,7 @@ const MAX_PATH: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Seen {
     endpoint: AtomicU8,
+    client: OnceLock<IpAddr>,
     user: OnceLock<String>,
 }
 
@@ -49,10 +51,18 @@ impl Seen {
         self.endpoint.store(endpoint as u8, Relaxed);
     }
 
+    /// A trusted proxy says for whom it asks.
+    pub fn client(&self, address: IpAddr) {
+        // Said once.
+        let _ = self.client.set(address);
+    }
+
     /// Who it is was found out.
-    pub fn user(&self, name: &str) {
-        // Found out once.
-        let _ = self.user.set(name.to_owned());
+    pub fn principal(&self, who: &Principal) {
+        if let Some(name) = who.name() {
+            // Found out once.
+            let _ = self.user.set(name.to_owned());
+        }
     }
 }
 
@@ -150,6 +160,7 @@ impl Meter {
                 target: "cidery::access",
                 request = format!("{:016x}", access.id),
                 remote = access.remote,
+                client = self.seen.client.get().map(tracing::field::display),
                 user = self.seen.user.get().map(String::as_str),
                 method = METHODS[self.method],
                 path = access.path,

@@ -4,6 +4,7 @@
 //! and every refusal, a panic included, is OCI error JSON.
 
 mod activity;
+mod auth;
 mod connection;
 mod cors;
 mod deadline;
@@ -23,7 +24,6 @@ mod telling;
 mod tls;
 
 use crate::{
-    ops::User,
     registry::{Inner, Opened, Source},
     tree::{Tree, TreeError},
 };
@@ -34,6 +34,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     response::Response,
 };
+use cidery_access::Principal;
 use cidery_core::{FetchError, Namespace, RepositoryName, ResolveError};
 use cidery_unixfs::UnixfsError;
 use fault::{ApiError, Fault, Reply};
@@ -45,9 +46,10 @@ use query::Query;
 use route::Route;
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
-pub use connection::Secure;
+pub use connection::Connection;
 pub use cors::{Origin, OriginError};
 pub use operations::router as operations;
+pub use route::TOKEN;
 pub use serve::serve;
 pub use tls::{ClientCertificates, Credentials, Tls, TlsError};
 
@@ -67,6 +69,8 @@ pub fn router(registry: Arc<Inner>) -> Router {
 struct Context {
     registry: Arc<Inner>,
     caller: Caller,
+    /// Who it is; `None` as long as nobody has to log in.
+    who: Option<Principal>,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -74,8 +78,6 @@ struct Context {
     id: u64,
     /// The connection's other end.
     address: Option<SocketAddr>,
-    /// Who it is, if that is known.
-    user: Option<String>,
 }
 
 async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Response {
@@ -122,28 +124,37 @@ async fn answer(registry: Arc<Inner>, request: Request, id: u64, seen: &Seen) ->
     let body = leftover::drained(&parts.headers, body);
     check_sizes(&parts.uri, &parts.headers)?;
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
-    let caller = Caller::at(address);
-    let user = parts.extensions.get::<User>().map(|User(name)| name.clone());
-    user.iter().for_each(|name| seen.user(name));
     let config = &registry.config;
-    guard::check_headers(caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
-    if let Some(reply) = operations::beside(&registry, caller, &parts.method, parts.uri.path(), seen).await {
+    let caller = Caller::of(&parts, config.access.as_deref());
+    caller.forwarded.into_iter().for_each(|address| seen.client(address));
+    guard::check_headers(&caller, &parts.uri, &parts.headers, &config.allowed_hosts, &config.cors)?;
+    // Before anybody is asked who he is: what watches a node has no account.
+    if let Some(reply) = operations::beside(&registry, &caller, &parts.method, parts.uri.path(), seen).await {
         return reply;
     }
     let route = Route::parse(parts.uri.path())?;
     seen.endpoint(route.endpoint());
-    caller.check_method(&parts.method)?;
+    let who = auth::identify(&registry, &caller, &parts.headers, &route).await?;
+    match &who {
+        Some(who) => seen.principal(who),
+        None => caller.check_method(&parts.method)?,
+    }
     mode::check(&registry.config, &route, &parts.method)?;
     let query = Query::of(&parts.uri);
     let (method, headers) = (parts.method, parts.headers);
-    let cx = Context { registry, caller, method, headers, query, id, address, user };
-    route_to(&cx, route, body).await
+    let cx = Context { registry, caller, who, method, headers, query, id, address };
+    auth::authorize(&cx, &route)?;
+    let reply = route_to(&cx, route, body).await;
+    reply.iter().filter_map(|response| response.extensions().get()).for_each(|who| seen.principal(who));
+    reply
 }
 
 async fn route_to(cx: &Context, route: Route, body: Body) -> Reply {
     let allow = route.allow();
     let method = cx.method.clone();
     match (route, &method) {
+        (Route::Token, &Method::GET) => handlers::token::get(cx),
+        (Route::Token, &Method::POST) => handlers::token::post(cx, body).await,
         (Route::Base, &Method::GET | &Method::HEAD) => handlers::base::get(),
         (Route::Catalog, &Method::GET | &Method::HEAD) => handlers::catalog::get(cx).await,
         (Route::Tags { name }, &Method::GET | &Method::HEAD) => handlers::tags::get(cx, &name).await,
@@ -185,7 +196,7 @@ impl Context {
     async fn read(&self, name: &str) -> Result<Opened, ApiError> {
         let named = self.registry.name(name)?;
         let rule = named.rule;
-        self.registry.open(named, self.caller.scope()).await.map_err(|error| match error {
+        self.registry.open(named, auth::scope(self)).await.map_err(|error| match error {
             ResolveError::Unavailable { .. } => error.into(),
             _ => ApiError::new(Fault::NameUnknown, format!("{error} ({name} was read by {rule})")),
         })

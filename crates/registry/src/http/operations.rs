@@ -31,7 +31,7 @@ async fn dispatch(State(registry): State<Arc<Inner>>, request: Request) -> Respo
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address);
     let caller = Caller::at(address);
     let config = &registry.config;
-    let checked = guard::check_headers(caller, request.uri(), request.headers(), &config.allowed_hosts, &config.cors);
+    let checked = guard::check_headers(&caller, request.uri(), request.headers(), &config.allowed_hosts, &config.cors);
     let (method, path) = (request.method(), request.uri().path());
     let answer = match (checked, Endpoint::beside(path)) {
         (Err(error), _) => Err(error),
@@ -54,7 +54,7 @@ impl Endpoint {
 }
 
 /// Answers what is asked beside the API on the API's own listener: metrics only to callers on this machine.
-pub async fn beside(registry: &Inner, caller: Caller, method: &Method, path: &str, seen: &Seen) -> Option<Reply> {
+pub async fn beside(registry: &Inner, caller: &Caller, method: &Method, path: &str, seen: &Seen) -> Option<Reply> {
     let endpoint = Endpoint::beside(path)?;
     seen.endpoint(endpoint);
     Some(answer(registry, caller.loopback, method, endpoint).await)

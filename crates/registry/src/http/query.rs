@@ -7,13 +7,18 @@ use super::{
 use axum::http::Uri;
 
 /// The parameters of a request, decoded, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a URI's; what does not decode is left out.
     pub fn of(uri: &Uri) -> Self {
-        let pairs = uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty());
+        Self::parse(uri.query().unwrap_or(""))
+    }
+
+    /// Reads a URI's, or the body of a form.
+    pub fn parse(text: &str) -> Self {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let read = |pair: &str| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))

@@ -6,9 +6,14 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use cidery_access::{Grant, Issued};
 use cidery_core::{Digest, Tag};
 use serde_json::json;
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -40,12 +45,37 @@ fn json_response(media_type: &'static str, body: &serde_json::Value) -> Response
     response
 }
 
-/// `GET /v2/`: the API is here, and nobody needs to log in.
+/// `GET /v2/`: the API is here, and nobody needs to log in any more.
 pub struct Base;
 
 impl IntoResponse for Base {
     fn into_response(self) -> Response {
         json_response("application/json", &json!({}))
+    }
+}
+
+/// A bearer token, for whoever asked for it (distribution, "Token Response").
+pub struct Token(pub Issued);
+
+impl IntoResponse for Token {
+    fn into_response(self) -> Response {
+        let Issued { token, expires_in, issued_at, grants, refresh } = self.0;
+        let issued_at = SystemTime::UNIX_EPOCH + Duration::from_secs(issued_at);
+        let scopes: Vec<_> = grants.iter().map(Grant::to_scope).collect();
+        let mut body = json!({
+            "token": token.reveal(),
+            "access_token": token.reveal(),
+            "token_type": "Bearer",
+            "scope": scopes.join(" "),
+            "expires_in": expires_in,
+            "issued_at": humantime::format_rfc3339_seconds(issued_at).to_string(),
+        });
+        if let Some(refresh) = refresh {
+            body["refresh_token"] = refresh.reveal().into();
+        }
+        let mut response = json_response("application/json", &body);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
     }
 }
 

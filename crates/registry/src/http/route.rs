@@ -3,9 +3,14 @@
 use super::fault::{ApiError, Fault};
 use crate::ops::labels::Endpoint;
 
+/// Where bearer tokens are had. Outside of `/v2/`, where every path is a repository's.
+pub const TOKEN: &str = "/token";
+
 /// What a path stands for (distribution-spec, "Endpoints"). Names and digests are not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
+    /// `/token`
+    Token,
     /// `/v2/`
     Base,
     /// `/v2/_catalog`
@@ -30,6 +35,7 @@ impl Route {
         let nothing = || ApiError::from(Fault::NotFound);
         let rest = match path {
             "/v2" => "",
+            TOKEN => return Ok(Self::Token),
             _ => path.strip_prefix("/v2/").ok_or_else(nothing)?,
         };
         if rest.is_empty() {
@@ -58,6 +64,7 @@ impl Route {
     /// Its template, for metrics and logs.
     pub fn endpoint(&self) -> Endpoint {
         match self {
+            Self::Token => Endpoint::Token,
             Self::Base => Endpoint::Base,
             Self::Catalog => Endpoint::Catalog,
             Self::Tags { .. } => Endpoint::Tags,
@@ -69,9 +76,23 @@ impl Route {
         }
     }
 
+    /// The name of the repository that it is about.
+    pub fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Token | Self::Base | Self::Catalog => None,
+            Self::Tags { name }
+            | Self::Manifest { name, .. }
+            | Self::Blob { name, .. }
+            | Self::Uploads { name }
+            | Self::Upload { name, .. }
+            | Self::Referrers { name, .. } => Some(name),
+        }
+    }
+
     /// The methods it answers, for `Allow`.
     pub fn allow(&self) -> &'static str {
         match self {
+            Self::Token => "GET, POST",
             Self::Base | Self::Catalog | Self::Tags { .. } | Self::Referrers { .. } => "GET, HEAD",
             Self::Manifest { .. } => "GET, HEAD, PUT, DELETE",
             Self::Blob { .. } => "GET, HEAD, DELETE",
@@ -115,6 +136,7 @@ mod tests {
     fn paths_are_read_from_their_end() {
         let name = |text: &str| text.to_owned();
         for (path, route) in [
+            ("/token", Route::Token),
             ("/v2", Route::Base),
             ("/v2/", Route::Base),
             ("/v2/_catalog", Route::Catalog),
@@ -137,7 +159,17 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_found() {
-        for path in ["/", "/v1/", "/v2x", "/v2/a", "/v2/a/b/c", "/v2/%zz/manifests/1", "/v2/a%2fb/manifests/1"] {
+        for path in [
+            "/",
+            "/v1/",
+            "/v2x",
+            "/token/",
+            "/v2/token",
+            "/v2/a",
+            "/v2/a/b/c",
+            "/v2/%zz/manifests/1",
+            "/v2/a%2fb/manifests/1",
+        ] {
             assert!(Route::parse(path).is_err(), "{path}");
         }
         // Dots stay what they are; the name's own rules refuse them.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::ops::{Action, Event, HttpOrigin, NoRoom, Origin, Target};
 use axum::http::{HeaderMap, header};
+use cidery_access::Principal;
 
 /// Longest client's name that is passed on, in bytes.
 const MAX_AGENT: usize = 256;
@@ -47,9 +48,11 @@ impl Context {
             id: format!("{:016x}", self.id),
             method: self.method.to_string(),
             address: self.address,
-            host: self.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
+            client: self.caller.forwarded,
+            host: self.caller.host.clone(),
+            https: self.caller.https,
             agent: agent(&self.headers),
-            user: self.user.clone(),
+            user: self.who.as_ref().and_then(Principal::name).map(str::to_owned),
         }))
     }
 }

@@ -2,7 +2,10 @@
 
 use super::observers::Ticket;
 use cidery_core::{Digest, Reference};
-use std::{net::SocketAddr, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +108,12 @@ pub struct HttpOrigin {
     pub method: String,
     /// The other end of the connection.
     pub address: Option<SocketAddr>,
-    /// The host it was addressed to.
+    /// For whom a trusted proxy asked, if that is the other end.
+    pub client: Option<IpAddr>,
+    /// The host it was addressed to, and the port if it was named.
     pub host: Option<String>,
+    /// Whether the client called by HTTPS.
+    pub https: bool,
     /// What the client calls itself.
     pub agent: Option<String>,
     /// Who it is, if that is known.

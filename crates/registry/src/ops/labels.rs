@@ -1,5 +1,6 @@
 //! The values that labels can have: few, and none of them a client's invention.
 
+use crate::http::TOKEN;
 use axum::http::Method;
 
 /// A group of paths that are answered alike.
@@ -8,6 +9,7 @@ use axum::http::Method;
 pub enum Endpoint {
     /// What is none of the others, and what was refused before its path was read.
     Other,
+    Token,
     Base,
     Catalog,
     Tags,
@@ -22,8 +24,9 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Other,
+        Self::Token,
         Self::Base,
         Self::Catalog,
         Self::Tags,
@@ -41,6 +44,7 @@ impl Endpoint {
     pub fn template(self) -> &'static str {
         match self {
             Self::Other => "other",
+            Self::Token => TOKEN,
             Self::Base => "/v2/",
             Self::Catalog => "/v2/_catalog",
             Self::Tags => "/v2/{name}/tags/list",

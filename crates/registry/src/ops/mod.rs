@@ -21,7 +21,3 @@ mod surroundings;
 pub use events::{Action, Event, HttpOrigin, Origin, Room, Target};
 pub use observers::{NoRoom, Observer, Observers, Ticket};
 pub use surroundings::{Ailment, Kind, Reading, Surroundings};
-
-/// Who a request was found to come from: an extension of the request, for whoever checks accounts in front of the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User(pub String);

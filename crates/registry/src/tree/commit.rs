@@ -3,7 +3,7 @@
 //! Everything here runs on a blocking thread over the local store, where no future waits for anyone.
 
 use super::{
-    Blob, Missing, NodeCache, TreeError,
+    Blob, May, Missing, NodeCache, TreeError,
     backlinks::Backlinks,
     late::Lacking,
     layout::{self, Path},
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
 /// What one member of a group wants.
 pub(super) enum Edit {
     /// Links blobs, manifests and tags into a repository, and folds in the journalled links that they name.
-    Add { repository: RepositoryName, image: Addition, missing: Missing },
+    Add { repository: RepositoryName, image: Addition, missing: Missing, may: May },
     /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to.
     Delete { repository: RepositoryName, what: Target, unused: bool },
     /// Makes links of blobs that no manifest names.

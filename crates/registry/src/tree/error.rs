@@ -26,6 +26,9 @@ pub enum TreeError {
         /// What was to be deleted.
         digest: Digest,
     },
+    /// The push would change what it may not (`DENIED`).
+    #[error("{0}")]
+    NotAllowed(String),
     /// Larger than what is accepted or read (413 for a push).
     #[error("{what} has {size} bytes, more than the {limit} that are allowed")]
     TooLarge {

@@ -38,6 +38,23 @@ pub struct Push {
     pub bytes: Bytes,
     /// What to do about references to what the repository does not hold.
     pub missing: Missing,
+    /// What the push may change.
+    pub may: May,
+}
+
+/// What a push may change in its repository. It is looked at inside the commit, so no other push comes in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct May {
+    /// Add a manifest, or a tag, that is not there.
+    pub create: bool,
+    /// Let a tag that is there stand for another manifest.
+    pub overwrite: bool,
+}
+
+impl Default for May {
+    fn default() -> Self {
+        Self { create: true, overwrite: true }
+    }
 }
 
 /// What to do about a manifest's references to what its repository does not hold. A subject and non-distributable
@@ -151,8 +168,14 @@ impl Tree {
         bytes: Bytes,
     ) -> Result<Put, TreeError> {
         let media_type = media_type.map(str::to_owned);
-        let push =
-            Push { reference: reference.clone(), tags: Vec::new(), media_type, bytes, missing: Missing::default() };
+        let push = Push {
+            reference: reference.clone(),
+            tags: Vec::new(),
+            media_type,
+            bytes,
+            missing: Missing::default(),
+            may: May::default(),
+        };
         self.push(repository, push).await
     }
 
@@ -160,9 +183,9 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::TooLarge`], [`TreeError::ManifestInvalid`], [`TreeError::DigestMismatch`],
-    /// [`TreeError::ManifestBlobUnknown`]; [`TreeError::Store`] if it could not be made durable.
+    /// [`TreeError::ManifestBlobUnknown`], [`TreeError::NotAllowed`]; [`TreeError::Store`] if it could not be made durable.
     pub async fn push(&self, repository: &RepositoryName, push: Push) -> Result<Put, TreeError> {
-        let Push { reference, mut tags, media_type, bytes, missing } = push;
+        let Push { reference, mut tags, media_type, bytes, missing, may } = push;
         let digest = match reference {
             Reference::Digest(digest) => Some(digest),
             Reference::Tag(tag) => {
@@ -179,7 +202,7 @@ impl Tree {
         let subject = prepared.parsed.subject.as_ref().map(|subject| subject.digest.clone());
         let tags = tags.into_iter().map(|tag| (tag, digest.clone())).collect();
         let image = Addition { blobs: Vec::new(), manifests: vec![prepared], tags };
-        let root = self.add(repository, image, missing).await?;
+        let root = self.add(repository, image, missing, may).await?;
         Ok(Put { digest, subject, root })
     }
 
@@ -197,7 +220,7 @@ impl Tree {
             manifests.into_iter().map(each).collect()
         };
         let manifests = on_thread(prepare_all).await??;
-        self.add(repository, Addition { blobs, manifests, tags }, Missing::Refuse).await
+        self.add(repository, Addition { blobs, manifests, tags }, Missing::Refuse, May::default()).await
     }
 
     /// Removes a tag; `false` if there is none. Its manifest stays. Durable on return, like all deletes.
@@ -221,8 +244,14 @@ impl Tree {
         self.shared.current.subscribe()
     }
 
-    async fn add(&self, repository: &RepositoryName, image: Addition, missing: Missing) -> Result<Cid, TreeError> {
-        let done = self.send(Edit::Add { repository: repository.clone(), image, missing }).await?;
+    async fn add(
+        &self,
+        repository: &RepositoryName,
+        image: Addition,
+        missing: Missing,
+        may: May,
+    ) -> Result<Cid, TreeError> {
+        let done = self.send(Edit::Add { repository: repository.clone(), image, missing, may }).await?;
         match done.root {
             Some(root) => Ok(root),
             // Only an empty image leaves an empty namespace as it is.

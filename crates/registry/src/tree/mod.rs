@@ -17,6 +17,7 @@
 //! every machine. Foreign trees were written by strangers: what does not parse is
 //! [`TreeError::Malformed`], and nothing is read that was not bounded first.
 
+mod allowed;
 mod backlinks;
 mod cache;
 mod commit;
@@ -43,7 +44,7 @@ mod writer;
 pub use cache::NodeCache;
 pub use error::TreeError;
 pub(crate) use error::list;
-pub use handle::{Image, ImageManifest, Missing, Push, Put, Tree};
+pub use handle::{Image, ImageManifest, May, Missing, Push, Put, Tree};
 pub use manifest::{Descriptor, MAX_MANIFEST, Platform};
 pub use snapshot::Snapshot;
 

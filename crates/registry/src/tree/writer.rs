@@ -1,7 +1,7 @@
 //! The one writer of a namespace: a task that makes all commits that wait together, as one root.
 
 use super::{
-    Blob, NodeCache, TreeError,
+    Blob, May, NodeCache, TreeError,
     backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
@@ -211,7 +211,17 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
     let mut results = Vec::with_capacity(edits.len());
     for edit in edits {
         results.push(match edit {
-            Edit::Add { repository, image, missing } => work.add(repository, image, missing).await.map(|()| true),
+            Edit::Add { repository, image, missing, may } => {
+                if *may != May::default() {
+                    // What the members before did is looked for in a root.
+                    work.flush().await?;
+                    if let Err(error) = work.check_allowed(repository, image, *may).await {
+                        results.push(Err(error));
+                        continue;
+                    }
+                }
+                work.add(repository, image, missing).await.map(|()| true)
+            }
             // What is deleted is looked for in a root, so the members before get theirs.
             Edit::Delete { repository, what, unused } => {
                 work.flush().await?;

@@ -1,6 +1,7 @@
 //! The registry from outside: its router without a socket, and its listener where sockets matter.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod accounts;
 mod ahead;
 mod beyond;
 mod cold;

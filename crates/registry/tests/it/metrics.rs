@@ -53,9 +53,12 @@ pub fn parse(text: &str) -> Vec<Sample> {
     samples
 }
 
+/// The buckets of each name and its other labels: bound and count.
+type Buckets = BTreeMap<(String, BTreeMap<String, String>), Vec<(f64, f64)>>;
+
 /// Buckets grow with their bounds, and the last is all.
 fn check_histograms(samples: &[Sample]) {
-    let mut series: BTreeMap<(String, BTreeMap<String, String>), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut series = Buckets::new();
     for sample in samples.iter().filter(|sample| sample.labels.contains_key("le")) {
         let mut labels = sample.labels.clone();
         let le = labels.remove("le").unwrap();

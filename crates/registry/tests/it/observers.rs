@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]
-struct Notes {
+pub struct Notes {
     events: Arc<Mutex<Vec<Event>>>,
     pulls: bool,
     full: Mutex<bool>,
@@ -48,14 +48,20 @@ impl Observer for Notes {
 }
 
 impl Notes {
-    fn take(&self) -> Vec<Event> {
+    /// With `pulls`, of them too.
+    pub fn new(pulls: bool) -> Arc<Self> {
+        Arc::new(Self { pulls, ..Self::default() })
+    }
+
+    pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock())
     }
 }
 
 async fn node(pulls: bool) -> (Node, Arc<Notes>) {
-    let notes = Arc::new(Notes { pulls, ..Notes::default() });
-    let config = Config { observers: Observers::new(vec![notes.clone()]), ..Config::default() };
+    let notes = Notes::new(pulls);
+    let observers = Observers::new(vec![notes.clone()]);
+    let config = Config { observers, require_references: true, ..Config::default() };
     (Node::with(config).await, notes)
 }
 
@@ -86,7 +92,8 @@ async fn every_write_is_told_with_its_target() {
     assert_eq!(event.targets[0].from.as_deref(), Some("team/app"));
 
     let manifest = image((blob.clone(), 1000), &[]);
-    let put = node.request(Method::PUT, "/v2/team/app/manifests/1?tag=2&token=s3cret").body(manifest.to_string());
+    let path = format!("/v2/team/app/manifests/{}?tag=1&tag=2&token=s3cret", sha256(manifest.to_string().as_bytes()));
+    let put = node.request(Method::PUT, path).body(manifest.to_string());
     let put = put.header("content-type", manifest["mediaType"].as_str().unwrap()).header("user-agent", "test/1");
     let put = put.header("authorization", "Basic s3cret").from("127.0.0.1:9");
     let answer = put.send().await;

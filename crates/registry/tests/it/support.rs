@@ -154,6 +154,12 @@ impl Call<'_> {
         self
     }
 
+    /// What the listener would say about the connection.
+    pub fn extension(mut self, extension: impl Clone + Send + Sync + 'static) -> Self {
+        self.request = self.request.extension(extension);
+        self
+    }
+
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self

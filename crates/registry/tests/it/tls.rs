@@ -1,6 +1,7 @@
 //! TLS: what is negotiated, who is let in, and what happens when certificates change.
 
 use crate::{
+    accounts::World,
     socket::{Server, request, rest, send, serve_with},
     support::{MIB, Node, noise, sha256},
 };
@@ -179,6 +180,23 @@ async fn http2_pushes_and_pulls_over_one_connection() {
     let missing = client.send("GET", "/v2/app/manifests/none", b"").await;
     assert_eq!(missing.status(), 404);
     assert!(missing.headers().contains_key("x-request-id"));
+}
+
+#[tokio::test]
+async fn logins_know_whether_they_are_encrypted() {
+    let (world, authority) = (World::new(&["alice"], Vec::new()).await, Authority::new("ca"));
+    let server = serve_with(&world.node.registry, Some(Tls::new(&authority.server()).unwrap())).await;
+    let answer = authority.http2(&server, 1 << 20).await.send("GET", "/v2/", b"").await;
+    let realm = "Bearer realm=\"https://localhost/token\",service=\"cidery\"";
+    assert_eq!((answer.status().as_u16(), answer.headers()["www-authenticate"].to_str().unwrap()), (401, realm));
+    let mut stream = authority.connect(&server, &[], None).await.unwrap();
+    stream.write_all(request("GET", "/v2/", "").as_bytes()).await.unwrap();
+    let said = String::from_utf8(rest(&mut stream).await.0).unwrap();
+    assert!(said.contains(realm), "{said}");
+    let server = serve_with(&world.node.registry, None).await;
+    let mut stream = send(server.address, &request("GET", "/v2/", "")).await;
+    let said = String::from_utf8(rest(&mut stream).await.0).unwrap();
+    assert!(said.contains("realm=\"http://localhost/token\""), "{said}");
 }
 
 #[tokio::test]

@@ -119,6 +119,7 @@ impl<'a> Told<'a> {
             Origin::Control => None,
         };
         let host = http.and_then(|http| http.host.as_deref());
+        let called = http.filter(|_| action != Said::Delete);
         Self {
             id: uuid(),
             timestamp: humantime::format_rfc3339_nanos(event.at).to_string(),
@@ -131,12 +132,12 @@ impl<'a> Told<'a> {
                 repository: &target.name,
                 from_repository: target.from.as_deref(),
                 // What is gone has no address.
-                url: host.filter(|_| action != Said::Delete).and_then(|host| url(host, target)),
+                url: called.and_then(|http| url(http, target)),
                 tag,
             },
             request: ToldRequest {
                 id: http.map(|http| http.id.as_str()),
-                addr: http.and_then(|http| http.address).map(|address| address.to_string()),
+                addr: http.and_then(address),
                 host,
                 method: http.map(|http| http.method.as_str()),
                 useragent: http.and_then(|http| http.agent.as_deref()),
@@ -147,10 +148,18 @@ impl<'a> Told<'a> {
     }
 }
 
-fn url(host: &str, target: &Target) -> Option<String> {
-    let digest = target.digest.as_ref()?;
+/// Where the client is, as far as that is known.
+fn address(http: &HttpOrigin) -> Option<String> {
+    let client = http.client.map(|client| client.to_string());
+    client.or_else(|| http.address.map(|address| address.to_string()))
+}
+
+/// Where its client would find it.
+fn url(http: &HttpOrigin, target: &Target) -> Option<String> {
+    let (host, digest) = (http.host.as_ref()?, target.digest.as_ref()?);
+    let scheme = if http.https { "https" } else { "http" };
     let kind = if target.blob { "blobs" } else { "manifests" };
-    Some(format!("http://{host}/v2/{}/{kind}/{digest}", target.name))
+    Some(format!("{scheme}://{host}/v2/{}/{kind}/{digest}", target.name))
 }
 
 /// A random UUID (RFC 9562, version 4).
@@ -193,8 +202,10 @@ mod tests {
             method: "PUT".into(),
             address: Some("192.0.2.7:9".parse().unwrap()),
             host: Some("localhost:5000".into()),
+            https: true,
             agent: Some("docker/28".into()),
             user: Some("alice".into()),
+            ..HttpOrigin::default()
         };
         let mut event = Event::new(Action::Push, vec![target], Origin::Http(Box::new(origin)));
         event.at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
@@ -214,7 +225,7 @@ mod tests {
                 "digest": DIGEST,
                 "length": 708,
                 "repository": "team/app",
-                "url": format!("http://localhost:5000/v2/team/app/manifests/{DIGEST}"),
+                "url": format!("https://localhost:5000/v2/team/app/manifests/{DIGEST}"),
                 "tag": "1",
             },
             "request": {

@@ -3,7 +3,7 @@
 use crate::http::{fault::Reply, reply};
 use axum::response::IntoResponse;
 
-/// Says that the API is here. With no users configured nobody is asked to log in.
+/// Says that the API is here, and that the login was right, if there was one.
 pub fn get() -> Reply {
     Ok(reply::Base.into_response())
 }

@@ -2,25 +2,29 @@
 
 use crate::{
     http::{
-        Context,
+        Context, auth,
         fault::Reply,
         query::{Page, encode},
         reply,
     },
+    names,
     tree::Tree,
 };
 use axum::response::IntoResponse;
 use cidery_core::{Namespace, RepositoryName};
 use serde_json::json;
 
-/// One page of names, in byte order over all namespaces. More than a page at once is refused.
+/// Names that are read at once when others were left out.
+const CHUNK: usize = 1024;
+
+/// One page of names, in byte order over all namespaces: those that the caller may pull.
 pub async fn get(cx: &Context) -> Reply {
     let Page { n, last } = cx.query.page_within(cx.registry.config.page_limit)?;
     let mut names = Vec::new();
     if n > 0 {
         for (namespace, tree) in &cx.registry.trees {
             // One more than asked for tells whether there is a next page.
-            names.extend(repositories(namespace, tree, last, n + 1).await?);
+            names.extend(repositories(cx, namespace, tree, last, n + 1).await?);
         }
     }
     names.sort_unstable();
@@ -32,6 +36,7 @@ pub async fn get(cx: &Context) -> Reply {
 
 /// A namespace's repositories after `last`, which is a full name.
 async fn repositories(
+    cx: &Context,
     namespace: &Namespace,
     tree: &Tree,
     last: Option<&str>,
@@ -47,6 +52,18 @@ async fn repositories(
             None => return Ok(Vec::new()),
         },
     };
-    let found = tree.snapshot().repositories(after, limit).await?;
-    Ok(found.iter().map(RepositoryName::as_str).map(|name| format!("{prefix}{name}")).collect())
+    let snapshot = tree.snapshot();
+    let (mut names, mut after, mut chunk) = (Vec::new(), after.map(str::to_owned), limit);
+    loop {
+        let found = snapshot.repositories(after.as_deref(), chunk).await?;
+        after = found.last().map(RepositoryName::to_string);
+        let end = found.len() < chunk;
+        // Who may see little has most of them looked through.
+        chunk = chunk.max(CHUNK);
+        let full = found.iter().map(|repository| names::full_name(namespace, repository));
+        names.extend(full.filter(|name| auth::is_listed(cx, name)));
+        if end || names.len() >= limit {
+            return Ok(names);
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! `/v2/<name>/manifests/<reference>`
 
-use super::client_has;
+use super::{client_has, read};
 use crate::{
     http::{
-        Context,
+        Context, auth,
         fault::{ApiError, Fault, Reply},
         reply, unreadable,
     },
@@ -16,15 +16,11 @@ use axum::{
     http::{Method, header},
     response::IntoResponse,
 };
-use bytes::{Bytes, BytesMut};
 use cidery_core::{NameError, Reference, Tag};
 use std::sync::Arc;
 
 /// Most tags that one push sets.
 const MAX_TAGS: usize = 64;
-
-/// A manifest of more than this takes a place among the large ones while it arrives.
-const SMALL: usize = 64 << 10;
 
 /// A manifest by tag or digest, whatever `Accept` says: converting it would change its digest.
 pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
@@ -88,7 +84,7 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
     }
     refuse_announced(cx)?;
     let media_type = cx.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let bytes = read(cx, body).await?;
+    let bytes = read(cx, body, cx.registry.config.manifest_limit, || too_large(cx)).await?;
     let missing = cx.registry.config.missing();
     let mut target = Target {
         media_type: media_type.clone(),
@@ -96,7 +92,8 @@ pub async fn put(cx: &Context, name: &str, reference: &str, body: Body) -> Reply
         ..Target::reference(name, &reference)
     };
     target.tags.extend(tags.iter().map(Tag::to_string));
-    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing };
+    let may = auth::may_push(cx, name)?;
+    let push = Push { reference, tags: tags.clone(), media_type, bytes, missing, may };
     let pushed = async move {
         let put = tree.push(&repository, push).await?;
         target.digest = Some(put.digest.clone());
@@ -123,7 +120,8 @@ pub async fn delete(cx: &Context, name: &str, reference: &str) -> Reply {
     if existed { Ok(reply::Deleted.into_response()) } else { Err(unknown()) }
 }
 
-fn too_large(limit: usize) -> ApiError {
+fn too_large(cx: &Context) -> ApiError {
+    let limit = cx.registry.config.manifest_limit;
     ApiError::new(Fault::ManifestTooLarge, format!("a manifest may have {limit} bytes, and this one has more"))
 }
 
@@ -131,27 +129,5 @@ fn too_large(limit: usize) -> ApiError {
 fn refuse_announced(cx: &Context) -> Result<(), ApiError> {
     let limit = cx.registry.config.manifest_limit;
     let length = cx.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit as u64) { Err(too_large(limit)) } else { Ok(()) }
-}
-
-/// A manifest's bytes, bounded, as are those of all that arrive.
-async fn read(cx: &Context, mut body: Body) -> Result<Bytes, ApiError> {
-    let limit = cx.registry.config.manifest_limit;
-    let mut bytes = BytesMut::new();
-    let stalled =
-        |_| ApiError::new(Fault::ConnectionBroken, "the client sent nothing, or next to nothing, for too long");
-    let (mut meter, mut place) = (cx.registry.patience().meter(), None);
-    while let Some(frame) = meter.frame(&mut body).await.map_err(stalled)? {
-        let frame = frame.map_err(|error| ApiError::from(Fault::ConnectionBroken).because(error))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            return Err(too_large(limit));
-        }
-        if bytes.len() + data.len() > SMALL && place.is_none() {
-            let full = || ApiError::new(Fault::TooManyUploads, "too many large manifests are being pushed");
-            place = Some(cx.registry.large_manifests.take().await.ok_or_else(full)?);
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
+    if length.is_some_and(|length| length > limit as u64) { Err(too_large(cx)) } else { Ok(()) }
 }

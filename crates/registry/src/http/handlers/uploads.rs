@@ -3,7 +3,7 @@
 use super::digest;
 use crate::{
     http::{
-        Context,
+        Context, auth,
         fault::{ApiError, Fault, Reply},
         reply,
     },
@@ -163,8 +163,8 @@ async fn find_mount(
     }
 }
 
-/// From the repository that is named, or from wherever in the same namespace. Only what the caller could
-/// read: every namespace of this node, and nobody else's.
+/// From the repository that is named, or from wherever in the same namespace. Only what the caller may pull, and
+/// nothing of anybody else's.
 async fn find_linked(
     cx: &Context,
     namespace: &Namespace,
@@ -176,18 +176,24 @@ async fn find_linked(
         let Ok(named) = cx.registry.name(from) else { return Ok(None) };
         let Space::Owned(namespace) = &named.space else { return Ok(None) };
         let Some(tree) = cx.registry.trees.get(namespace) else { return Ok(None) };
+        if !auth::may_pull(cx, namespace, &named.repository) {
+            return Ok(None);
+        }
         return Ok(tree.snapshot().blob(&named.repository, digest).await?);
     }
     let snapshot = tree.snapshot();
     for repository in snapshot.repositories(None, MOUNT_SEARCH).await? {
-        if let Some(blob) = snapshot.blob(&repository, digest).await? {
+        if auth::may_pull(cx, namespace, &repository)
+            && let Some(blob) = snapshot.blob(&repository, digest).await?
+        {
             return Ok(Some(blob));
         }
     }
     // A repository without manifests is not listed; its blobs are links.
-    let (roots, namespace) = (cx.registry.roots.clone(), namespace.clone());
-    let links = spawn_blocking(move || roots.links(&namespace)).await??;
-    let link = links.into_iter().find(|link| link.digest == *digest);
+    let (roots, owned) = (cx.registry.roots.clone(), namespace.clone());
+    let links = spawn_blocking(move || roots.links(&owned)).await??;
+    let mut links = links.into_iter();
+    let link = links.find(|link| link.digest == *digest && auth::may_pull(cx, namespace, &link.repository));
     Ok(link.map(|link| Blob { digest: link.digest, cid: link.cid, size: link.size }))
 }
 

@@ -1,5 +1,5 @@
 use super::{stores::Controlled, *};
-use crate::tree::{Image, ImageManifest, Missing, Push, Put, manifest::ManifestError};
+use crate::tree::{Image, ImageManifest, May, Missing, Push, Put, manifest::ManifestError};
 use cidery_core::RootStore;
 use std::{future::Future, sync::atomic::Ordering::SeqCst};
 use tokio::task::JoinHandle;
@@ -238,6 +238,7 @@ async fn what_is_missing_is_named_or_accepted() {
         media_type: None,
         bytes: bytes(&manifest),
         missing: Missing::Accept,
+        may: May::default(),
     };
     let sparse = tree.push(&repository("app"), push).await.unwrap();
     assert_eq!(sparse.subject, Some(digest_of(b"no such subject")));

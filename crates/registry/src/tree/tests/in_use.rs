@@ -1,7 +1,7 @@
 //! What a manifest refers to is not deleted by who asks for what is unused.
 
 use super::{stores::Controlled, *};
-use crate::tree::{Missing, Push};
+use crate::tree::{May, Missing, Push};
 
 fn refused(result: Result<bool, TreeError>) -> bool {
     matches!(result, Err(TreeError::InUse { .. }))
@@ -71,7 +71,8 @@ async fn what_is_not_there_is_not_in_use() {
     let store = MemoryStore::new();
     let tree = open(&store).await;
     let (reference, bytes) = (by_tag("v1"), bytes(&image(&[b"late"])));
-    let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing: Missing::Accept };
+    let push =
+        Push { reference, tags: Vec::new(), media_type: None, bytes, missing: Missing::Accept, may: May::default() };
     tree.push(&repository("app"), push).await.unwrap();
     assert!(!tree.delete_unused_blob(&repository("app"), &digest_of(b"late")).await.unwrap());
     link(&tree, &store, "app", b"late").await;

@@ -1,7 +1,7 @@
 //! Blobs that come after the manifest that names them.
 
 use super::{stores::Controlled, *};
-use crate::tree::{Missing, Platform, Push, Put};
+use crate::tree::{May, Missing, Platform, Push, Put};
 use cidery_core::RootStore;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -18,7 +18,11 @@ async fn put_under(
     missing: Missing,
 ) -> Result<Put, TreeError> {
     let (reference, bytes) = (by_tag(version), bytes(manifest));
-    tree.push(&repository(name), Push { reference, tags: Vec::new(), media_type: None, bytes, missing }).await
+    tree.push(
+        &repository(name),
+        Push { reference, tags: Vec::new(), media_type: None, bytes, missing, may: May::default() },
+    )
+    .await
 }
 
 /// Whether the root itself holds the blob in this repository, and not only the journal.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tree::{Missing, Push, Put};
+use crate::tree::{May, Missing, Push, Put};
 
 #[tokio::test]
 async fn an_image_lies_as_in_the_stock_registry() {
@@ -116,6 +116,7 @@ async fn a_manifest_has_the_digest_it_was_named_by() {
         media_type: None,
         bytes: manifest.clone(),
         missing: Missing::default(),
+        may: May::default(),
     };
     let wrong = tree.push(&repository("app"), push(by_digest(&digest_of(b"other")), Vec::new())).await;
     assert!(matches!(wrong, Err(TreeError::DigestMismatch { .. })));
