@@ -71,7 +71,7 @@ fn a_pinned_image_outlasts_the_cache_the_peer_and_the_index() {
     let usage = guest.json(&["du"]);
     assert!(number(&usage, "pins") == 1 && number(&usage, "pinned_bytes") > 5 * MB as u64, "{usage}");
     assert_eq!(number(&usage, "history_blocks"), 0);
-    assert!(guest.run(&["du"]).contains("(1 pins)"));
+    assert!(guest.run(&["du"]).contains("(1 pin)"));
     // A copy keeps it as well.
     let copy = TempDir::new().unwrap();
     let copy = copy.path().join("copy");
