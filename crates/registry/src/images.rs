@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    pull,
+    names, pull,
     registry::Registry,
     tree::{Snapshot, Tree, TreeError},
 };
@@ -136,10 +136,7 @@ impl Registry {
 
 /// What follows the host in a pull of this image.
 pub(crate) fn name_of(namespace: &Namespace, repository: &RepositoryName, tag: &Tag) -> String {
-    match namespace.as_str() {
-        "local" => format!("{repository}:{tag}"),
-        _ => format!("{namespace}/{repository}:{tag}"),
-    }
+    format!("{}:{tag}", names::full_name(namespace, repository))
 }
 
 /// An image's manifests, or only its own if it is too large to be followed.

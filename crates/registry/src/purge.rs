@@ -2,6 +2,7 @@
 
 use crate::{
     error::Error,
+    names,
     registry::Registry,
     tree::{NodeCache, Snapshot},
 };
@@ -17,6 +18,13 @@ pub struct Purged {
     pub repository: RepositoryName,
     /// Whether it was a manifest there, and not only a blob.
     pub manifest: bool,
+}
+
+impl Purged {
+    /// The repository's name as it is pulled by: without `local` in front, with any other namespace.
+    pub fn full_name(&self) -> String {
+        names::full_name(&self.namespace, &self.repository)
+    }
 }
 
 /// What a purge did.

@@ -15,7 +15,7 @@ use axum::{Json, extract, response::Response};
 use cidery_blockstore::{
     Collected as StoreCollected, DiskUsage, Progress as StoreProgress, ScrubOptions, Stage as StoreStage,
 };
-use cidery_core::{Digest, Namespace, StoreError};
+use cidery_core::{Digest, StoreError};
 use cidery_registry::{
     Purge,
     ops::{Action, Target},
@@ -77,11 +77,10 @@ pub async fn purge(
 /// What a purge took out: everywhere it was; or the digest alone, if that is not known or was in no repository.
 fn purge_targets(digest: &Digest, purge: Option<&Purge>) -> Vec<Target> {
     let places = purge.map_or(&[][..], |purge| &purge.places);
-    let one = |place: &cidery_registry::Purged| {
-        let prefix =
-            if place.namespace == Namespace::local() { String::new() } else { format!("{}/", place.namespace) };
-        let name = format!("{prefix}{}", place.repository);
-        Target { blob: !place.manifest, digest: Some(digest.clone()), ..Target::named(name) }
+    let one = |place: &cidery_registry::Purged| Target {
+        blob: !place.manifest,
+        digest: Some(digest.clone()),
+        ..Target::named(place.full_name())
     };
     let mut targets: Vec<_> = places.iter().map(one).collect();
     if targets.is_empty() {

@@ -4,7 +4,7 @@
 use super::{
     Entry, MAX_ENTRIES, THRESHOLD,
     basic::Basic,
-    node::{self, DirectoryNode},
+    node::{self, ShardNode},
     read,
     shard::Shard,
 };
@@ -47,13 +47,11 @@ impl Directory {
             return Ok(Self { form: Form::Basic(basic), original: Some((*cid, tsize)), growth: 0 });
         }
         let tsize = read::total_size(cid, &block)?;
-        let form = match DirectoryNode::decode(cid, &block)? {
-            DirectoryNode::Basic(_) => Form::Basic(Basic::read(cid, block.clone())?),
-            DirectoryNode::Shard(root) => match Shard::from_root(cid, tsize, &root) {
-                Some(shard) => Form::Sharded(shard),
-                // Of another profile: all of it is written anew, should it change.
-                None => Form::Basic(read::list_shards(fetcher, cid, root, MAX_ENTRIES).await?.into_iter().collect()),
-            },
+        let root = ShardNode::decode_root(cid, &block)?;
+        let form = match Shard::from_root(cid, tsize, &root) {
+            Some(shard) => Form::Sharded(shard),
+            // Of another profile: all of it is written anew, should it change.
+            None => Form::Basic(read::list_shards(fetcher, cid, root, MAX_ENTRIES).await?.into_iter().collect()),
         };
         Ok(Self { form, original: Some((*cid, tsize)), growth: 0 })
     }

@@ -105,6 +105,14 @@ impl<'a> DirectoryNode<'a> {
 }
 
 impl<'a> ShardNode<'a> {
+    /// Decodes the root of a directory that is not in one node.
+    pub fn decode_root(cid: &Cid, block: &'a [u8]) -> Result<Self, UnixfsError> {
+        match DirectoryNode::decode(cid, block)? {
+            DirectoryNode::Shard(shard) => Ok(shard),
+            DirectoryNode::Basic(_) => Err(Defect("a directory in one node where a shard must be")).about(cid),
+        }
+    }
+
     /// Decodes a sub-shard that stands at `place` in a directory with 2^`log` slots a shard.
     pub fn decode(cid: &Cid, block: &'a [u8], place: Place, log: u32) -> Result<Self, UnixfsError> {
         match DirectoryNode::decode_at(cid, block, place)? {

@@ -27,10 +27,7 @@ pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Resul
     if data::kind(&cid, &block)? == Type::Directory {
         return in_one_node(&cid, &block, name);
     }
-    let mut shard = match DirectoryNode::decode(&cid, &block)? {
-        DirectoryNode::Basic(_) => return in_one_node(&cid, &block, name),
-        DirectoryNode::Shard(shard) => shard,
-    };
+    let mut shard = ShardNode::decode_root(&cid, &block)?;
     let (hash, log) = (node::hash(name), shard.log);
     loop {
         let Some(number) = place.slot(hash, log) else { return Ok(None) };
