@@ -3,6 +3,7 @@
 mod record;
 mod scan;
 mod set;
+mod window;
 
 pub(crate) use record::{
     BadHeader, Class, FILE_HEADER, FileHeader, Header, Kind, Location, VERSION, Verdict, cid_of, disown, origin_from,
@@ -10,6 +11,7 @@ pub(crate) use record::{
 };
 pub(crate) use scan::{Found, Scan};
 pub(crate) use set::{DIRECTORY, Packs, Writeback, file_name, id_of, write_back};
+pub(crate) use window::Records;
 
 use crate::disk::DiskFile;
 use cidery_core::{Block, Origin};

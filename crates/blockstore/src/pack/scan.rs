@@ -4,14 +4,13 @@
 //! there on payloads are checked too, because a record whose header reached the disk need not have
 //! its bytes there. Where no record begins, the scan goes on at the next place where one does.
 
-use super::record::{self, Header, Location, MARKER, MAX_HEAD, RECORD_HEADER};
+use super::{
+    record::{self, Header, Location, MARKER, MAX_HEAD, RECORD_HEADER},
+    window::{WINDOW, Window},
+};
 use crate::disk::DiskFile;
 use crc32c::crc32c_append;
 use std::io;
-
-const WINDOW: usize = 64 << 10;
-/// As much is read behind a payload that was skipped: more would mostly be the next payload.
-const PEEK: usize = 4 << 10;
 
 /// What a scan came across.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,20 +23,18 @@ pub(crate) enum Found {
 
 /// An iterator over the records of one pack.
 pub(crate) struct Scan<'a> {
-    file: &'a dyn DiskFile,
+    window: Window<'a>,
     salt: u64,
     pack: u64,
     at: u64,
     end: u64,
     verify_from: u64,
-    window: Vec<u8>,
-    window_at: u64,
 }
 
 impl<'a> Scan<'a> {
     /// From `from`, a record's beginning, to `end`; payloads are checked from `verify_from` on.
     pub(crate) fn new(file: &'a dyn DiskFile, salt: u64, pack: u64, from: u64, end: u64, verify_from: u64) -> Self {
-        Self { file, salt, pack, at: from, end, verify_from, window: Vec::new(), window_at: 0 }
+        Self { window: Window::new(file, end), salt, pack, at: from, end, verify_from }
     }
 
     /// How far it got.
@@ -45,28 +42,10 @@ impl<'a> Scan<'a> {
         self.at
     }
 
-    /// The bytes at `offset`: `want` of them unless the pack ends before.
-    fn bytes(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
-        let want = want.min(self.end.saturating_sub(offset) as usize);
-        let inside = offset.checked_sub(self.window_at).is_some_and(|skip| skip as usize + want <= self.window.len());
-        if !inside {
-            let expected = self.window_at + (self.window.len() + PEEK) as u64;
-            let size = if offset <= expected { WINDOW } else { PEEK };
-            let size = size.max(want).min(self.end.saturating_sub(offset) as usize);
-            self.window.resize(size, 0);
-            let got = self.file.read_at(&mut self.window, offset)?;
-            self.window.truncate(got);
-            self.window_at = offset;
-        }
-        let skip = (offset - self.window_at) as usize;
-        let until = (skip + want).min(self.window.len());
-        Ok(&self.window[skip..until])
-    }
-
     fn payload_holds(&mut self, location: &Location, expected: u32) -> io::Result<bool> {
         let (mut at, mut crc) = (location.offset + u64::from(location.head), 0);
         while at < location.end() {
-            let part = self.bytes(at, WINDOW.min((location.end() - at) as usize))?;
+            let part = self.window.bytes(at, WINDOW.min((location.end() - at) as usize))?;
             if part.is_empty() {
                 return Ok(false);
             }
@@ -78,7 +57,9 @@ impl<'a> Scan<'a> {
 
     fn record_at(&mut self, offset: u64) -> io::Result<Option<Header>> {
         let (salt, pack) = (self.salt, self.pack);
-        let Some(header) = record::decode(salt, pack, offset, self.bytes(offset, MAX_HEAD)?) else { return Ok(None) };
+        let Some(header) = record::decode(salt, pack, offset, self.window.bytes(offset, MAX_HEAD)?) else {
+            return Ok(None);
+        };
         let end = header.location.end();
         let sound =
             end <= self.end && (end <= self.verify_from || self.payload_holds(&header.location, header.payload_crc)?);
@@ -89,7 +70,7 @@ impl<'a> Scan<'a> {
     fn resync(&mut self, from: u64) -> io::Result<u64> {
         let mut at = from;
         while at + RECORD_HEADER as u64 <= self.end {
-            let bytes = self.bytes(at, WINDOW)?;
+            let bytes = self.window.bytes(at, WINDOW)?;
             if bytes.len() < MARKER.len() {
                 break;
             }

@@ -71,7 +71,7 @@ impl Inner {
     fn pins_without(&self, files: &[Cid]) -> Vec<Pinned> {
         let mut pins = self.all_pins();
         pins.retain_mut(|pinned| {
-            let lost: Vec<Cid> = match Marking::of_pins(self, [&*pinned]) {
+            let lost: Vec<Cid> = match Marking::of_pins(self, None, [&*pinned]) {
                 Ok(kept) => files.iter().filter(|file| kept.reaches(file.hash())).copied().collect(),
                 Err(error) => {
                     // It may have them where it can't be read.

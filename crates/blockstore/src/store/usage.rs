@@ -2,7 +2,7 @@
 
 use super::{
     DiskStore, Inner,
-    gc::{Lot, Marking},
+    gc::{Census, Lot, Marking},
     politely,
     telling::{Tell, Telling},
 };
@@ -13,7 +13,7 @@ use crate::{
 use cidery_core::{Cid, Namespace, StoreError};
 use std::{
     io::{self, ErrorKind},
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 /// Some blocks, and the bytes in them.
@@ -94,14 +94,16 @@ impl Inner {
         }
         links.extend(self.holds.roots());
         let watermarks = self.watermarks()?;
-        let mut all = Marking::new(self);
+        let census = Some(Arc::new(Census::take(self)?));
+        let mut all = Marking::new(self, census.clone());
         all.walk_all(tell)?;
-        let spaces = found.namespaces.iter().map(|(_, root, _)| Marking::below(self, vec![*root]));
+        let below = |roots| Marking::below(self, census.clone(), roots);
+        let spaces = found.namespaces.iter().map(|(_, root, _)| below(vec![*root]));
         let spaces = spaces.collect::<Result<Vec<_>, _>>()?;
-        let (links, uploads) = (Marking::below(self, links)?, Marking::below(self, uploaded)?);
+        let (links, uploads) = (below(links)?, below(uploaded)?);
         let pins = self.all_pins();
         found.pins = pins.len() as u64;
-        let pins = Marking::of_pins(self, &pins)?;
+        let pins = Marking::of_pins(self, census.clone(), &pins)?;
         let mut telling = Telling::new(tell, Stage::Sweep, self.blocks.load(Relaxed));
         let mut seen = 0;
         self.each_page(|page| {

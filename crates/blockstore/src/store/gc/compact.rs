@@ -1,6 +1,6 @@
 //! Packs that hold much that is dead: what lives in them is copied to others, and they are removed.
 
-use super::{Collected, Inner, PackUse, Tell, Telling, Usage};
+use super::{Census, Collected, Inner, PackUse, Tell, Telling, Usage};
 use crate::{
     journal::Event,
     options::Stage,
@@ -14,7 +14,13 @@ const PARTS: u64 = 5;
 
 impl Inner {
     /// Removes packs with nothing alive, and those of small blocks with much that is dead.
-    pub(super) fn compact(&self, usage: &Usage, done: &mut Collected, tell: Tell<'_>) -> Result<(), StoreError> {
+    pub(super) fn compact(
+        &self,
+        census: &Census,
+        usage: &Usage,
+        done: &mut Collected,
+        tell: Tell<'_>,
+    ) -> Result<(), StoreError> {
         let due: Vec<Arc<Pack>> = usage
             .iter()
             .filter_map(|(id, pack_use)| self.packs.get(*id).filter(|pack| is_due(pack, pack_use)))
@@ -23,7 +29,7 @@ impl Inner {
         let (mut telling, mut before) = (Telling::new(tell, Stage::Compact, total), 0);
         for pack in due {
             self.check_collecting()?;
-            if self.empty_and_remove(&pack, &mut |at| telling.at(before + at))? {
+            if self.empty_and_remove(&pack, census, &mut |at| telling.at(before + at))? {
                 done.packs_removed += 1;
             }
             before += pack.len();
@@ -32,7 +38,12 @@ impl Inner {
     }
 
     /// Copies what lives in a pack and removes it; `false` if something in it could not be read.
-    fn empty_and_remove(&self, pack: &Arc<Pack>, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
+    fn empty_and_remove(
+        &self,
+        pack: &Arc<Pack>,
+        census: &Census,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<bool, StoreError> {
         let id = pack.id();
         self.packs.retire(pack);
         // Whatever is in it is in the index afterwards, and on the disk.
@@ -41,14 +52,14 @@ impl Inner {
             let mut progressed = self.progressed.lock();
             self.with_index_as_it_is(|index| progressed.begin_emptying(index, id))?;
         }
-        let removed = self.empty(pack, progress);
+        let removed = self.empty(pack, census, progress);
         if !matches!(removed, Ok(true)) {
             self.progressed.lock().end_emptying(id);
         }
         removed
     }
 
-    fn empty(&self, pack: &Arc<Pack>, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
+    fn empty(&self, pack: &Arc<Pack>, census: &Census, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
         let id = pack.id();
         let file = self.packs.file(pack)?;
         let failed = |e| StoreError::io(format!("reading pack {id:016x}"), e);
@@ -59,7 +70,7 @@ impl Inner {
             if let Found::Record(header) = found.map_err(failed)?
                 && let Some(cid) = header.cid
             {
-                sound &= self.move_block(pack, &header, &cid)?;
+                sound &= self.move_block(pack, census, &header, &cid)?;
             }
             // The thread that does this otherwise may be slower than the copying, and what waits takes memory.
             if self.is_behind() {
@@ -88,18 +99,22 @@ impl Inner {
     }
 
     /// Writes a block to another pack, if this record is the one that counts; `false` if it is damaged.
-    fn move_block(&self, pack: &Arc<Pack>, header: &Header, cid: &Cid) -> Result<bool, StoreError> {
+    fn move_block(&self, pack: &Arc<Pack>, census: &Census, header: &Header, cid: &Cid) -> Result<bool, StoreError> {
         let place = header.location;
         let claim = self.recent.claim(cid.hash());
-        let counts = match claim.place {
-            Some(now) => Some(now),
-            None => self.with_index_as_it_is(|index| index.get(cid.hash()))?,
+        let indexed = || self.with_index_as_it_is(|index| Ok(index.get(cid.hash())? == Some(place)));
+        // What was buried since the census is dead by the journal, and what was replaced was damaged. For every
+        // record to look into the index, at another place each time, would take far longer than all else.
+        let counts = match (claim.place, census.placed(cid.hash(), &place)) {
+            (Some(now), _) => now == place,
+            (None, Some(counted)) => counted,
+            (None, None) => indexed()?,
         };
-        if counts != Some(place) || self.state.read().is_dead(pack.id(), place.offset) {
+        if !counts || self.state.read().is_dead(pack.id(), place.offset) {
             return Ok(true);
         }
-        let Ok(bytes) = self.read_record(&place, cid)? else { return Ok(false) };
-        let Ok(block) = Block::new(*cid, bytes) else { return Ok(false) };
+        let bytes = self.read_record(&place, cid)?.ok();
+        let Some(block) = bytes.and_then(|bytes| Block::new(*cid, bytes).ok()) else { return Ok(!indexed()?) };
         let record = NewRecord { kind: header.kind, origin: place.origin, block: &block };
         self.packs.append_shared(pack.header.class, &record, |place| claim.publish(place))?;
         Ok(true)

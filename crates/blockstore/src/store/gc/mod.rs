@@ -1,7 +1,8 @@
 //! Collection: what nothing reaches any more leaves the disk, beside pushes, pulls and publications.
 //!
 //! ```text
-//!   mark      what current roots, kept history, links, uploads, pins, holds reach    mark.rs
+//!   census    goes through the index once: where every block is                      census.rs
+//!   mark      what current roots, kept history, links, uploads, pins, holds reach    mark.rs, marked.rs
 //!   sweep     goes through the index; what was not reached is buried:                sweep.rs
 //!             hidden from lookups, its tombstone journalled, its index entry removed, large payloads
 //!             punched out
@@ -15,13 +16,16 @@
 //! links that come meanwhile are walked before the next blocks are buried.
 
 mod auto;
+mod census;
 mod compact;
 mod evict;
 mod mark;
+mod marked;
 mod rotten;
 mod sweep;
 
 pub(super) use auto::Collector;
+pub(super) use census::Census;
 pub(super) use mark::Marking;
 pub(super) use rotten::Rotten;
 pub(super) use sweep::{Lot, PUNCHED};
@@ -35,6 +39,7 @@ use crate::options::Progress;
 use cidery_core::{Cid, Multihash, StoreError};
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -113,7 +118,8 @@ impl Inner {
         let round = self.withdrawn.begin_round();
         let sequence = self.state.read().sequence;
         let mut usage = self.watermarks()?;
-        let mut marking = Marking::new(self);
+        let census = Arc::new(Census::take(self)?);
+        let mut marking = Marking::new(self, Some(census.clone()));
         marking.walk_all(tell)?;
         // Before what was forgotten is shown again where it is still reached: not in an earlier root's name.
         self.published_namespaces().iter().for_each(|namespace| self.renew_marks(namespace));
@@ -121,7 +127,8 @@ impl Inner {
         self.evict(&mut marking, &mut usage, &mut done, tell)?;
         let in_use = self.withdrawn_in_use(&marking);
         drop(marking);
-        self.compact(&usage, &mut done, tell)?;
+        self.compact(&census, &usage, &mut done, tell)?;
+        drop(census);
         self.end_collection(round, sequence, in_use)?;
         self.collector.cache_is(done.cached_bytes);
         done.took = started.elapsed();

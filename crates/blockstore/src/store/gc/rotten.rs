@@ -1,8 +1,9 @@
 //! Cached blocks that cannot be read any more: others have them, so they go.
 
-use super::{Collected, Inner, Marking};
+use super::{Census, Collected, Inner, Marking};
 use crate::pack::Location;
 use cidery_core::{Multihash, StoreError};
+use std::sync::Arc;
 
 /// A cached block that cannot be read.
 pub(in crate::store) struct Rotten {
@@ -18,9 +19,11 @@ impl Inner {
     pub(in crate::store) fn remove_rotten(&self, rotten: &[Rotten]) -> Result<(), StoreError> {
         let _one = self.collector.one_at_a_time();
         let _keeping = self.holds.keep_released();
-        let mut marking = Marking::new(self);
+        let has_nodes = rotten.iter().any(|block| !block.is_leaf);
+        let census = if has_nodes { Some(Arc::new(Census::take(self)?)) } else { None };
+        let mut marking = Marking::new(self, census);
         // It fails if a damaged one is reached, and then nobody knows about the others.
-        let known = rotten.iter().any(|block| !block.is_leaf) && marking.walk_all(&|_| {}).is_ok();
+        let known = has_nodes && marking.walk_all(&|_| {}).is_ok();
         let goes = |block: &&Rotten| block.is_leaf || (known && !marking.reaches(&block.hash));
         let going = rotten.iter().filter(goes).map(|block| (block.hash, block.place)).collect();
         self.bury(going, &mut Collected::default())
