@@ -1,7 +1,15 @@
-//! How the C library hands out memory.
+//! How the C library hands out memory, and gives it back.
 
-// One call into libc, before there is a second thread.
+// Two calls into libc.
 #![allow(unsafe_code)]
+
+use std::{fs, io, thread, time::Duration};
+
+/// How often it is looked.
+const ROUND: Duration = Duration::from_secs(5);
+/// By so many bytes memory may grow before it is tidied again; or by a part of what it was.
+const GROWTH: u64 = 16 << 20;
+const PART: u64 = 4;
 
 /// Two heaps for all threads. glibc makes up to eight for every core, and each keeps what its threads
 /// freed: blocking threads come and go, and buffers of a megabyte with them, so that a node that had
@@ -12,5 +20,63 @@ pub fn set_up() {
     // SAFETY: mallopt takes two integers; refused, it changes nothing, and memory is all it would cost.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+/// Gives memory that was freed back to the system again and again, on a thread of its own, for as long as the
+/// process runs.
+///
+/// The library does so by itself only at the end of a heap. The index reads nodes into memory and drops them all the
+/// time; what it keeps among them leaves holes, which came to half of all memory in a store of a million blobs.
+///
+/// # Errors
+/// When there can't be another thread.
+pub fn keep_tidy() -> io::Result<()> {
+    let keeper = move || {
+        let mut enough = 0;
+        while let Some(resident) = resident() {
+            if resident > enough {
+                tidy();
+                let now = self::resident().unwrap_or(resident);
+                enough = now + (now / PART).max(GROWTH);
+            }
+            thread::sleep(ROUND);
+        }
+    };
+    thread::Builder::new().name("memory".into()).spawn(keeper).map(drop)
+}
+
+/// Bytes of the process that are in memory, where the system tells.
+fn resident() -> Option<u64> {
+    let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+fn tidy() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes how much to leave at the end of the heap, and locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_given_back() {
+        let mut all: Vec<Vec<u8>> = (0..200_000).map(|_| vec![1; 1000]).collect();
+        let full = resident().expect("the system tells");
+        let mut kept = 0;
+        // One in twenty stays, so that no heap has a free end.
+        all.retain(|_| {
+            kept += 1;
+            kept % 20 == 0
+        });
+        tidy();
+        let now = resident().expect("the system tells");
+        assert!(now + (100 << 20) < full, "{now} of {full} bytes");
+        assert_eq!(all.len(), 10_000);
     }
 }

@@ -8,7 +8,7 @@
 //! - [`serve`]: the node: opens store, swarm and registry, joins them, runs until told to stop.
 //! - [`control`]: the Unix socket between the commands and the running node.
 //! - [`tls`]: the files of the listener's TLS, and their changes.
-//! - [`allocator`]: one setting of the C library's. [`limits`]: one of the system's.
+//! - [`allocator`]: how the C library keeps memory. [`limits`]: one of the system's.
 //! - [`line`]: errors as they are printed.
 //! - [`ops`]: what whoever runs the node sees of it.
 //! - [`commands`]: everything else that can be typed; each talks to the node through [`control`].

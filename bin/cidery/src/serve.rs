@@ -67,6 +67,9 @@ pub fn init_logging(access: Option<&Destination>) -> Result<Option<Arc<Lines>>> 
 /// Runs the node; `requests` is the access log.
 pub async fn run(mut settings: ServeSettings, requests: Option<Arc<Lines>>) -> Result<()> {
     crate::limits::raise_open_files();
+    if let Err(error) = crate::allocator::keep_tidy() {
+        tracing::debug!(%error, "memory is not given back");
+    }
     let tls = match &settings.listener.tls {
         Some(files) => Some(files.open().await?),
         None => None,

@@ -1,115 +1,212 @@
-//! Where all blocks are that the index held when a collection began, small enough to be kept in memory: sixteen
-//! bytes for each.
+//! Where all blocks are that the index held when a collection began, small enough to be kept in memory: about
+//! eleven bytes for each.
 //!
 //! Looking up millions of nodes one by one, each at its own place of the index, takes far longer than going
-//! through the index once.
+//! through the index twice.
 
 use super::Inner;
 use crate::{pack::Location, reach::Keys};
 use cidery_core::{Multihash, StoreError};
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
-
-/// Of a place, for the offset; the rest is the pack's number in the census.
-const OFFSET_BITS: u32 = 40;
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 /// A block's number in the census.
 pub(super) type Number = u32;
 
-struct Entry {
-    /// The block's fingerprint, by which the entries are ordered.
-    block: u64,
-    place: u64,
-}
+/// So many blocks, or up to twice as many, are in one bucket.
+const TOGETHER: u64 = 8;
+/// Nothing is here.
+const FREE: u64 = u64::MAX;
 
-/// Fingerprints and places of blocks.
+/// Fingerprints and places of blocks, as a table of buckets: a block's bucket is the first bits of its fingerprint.
 pub(in crate::store) struct Census {
     pub(super) keys: Keys,
-    entries: Vec<Entry>,
-    /// Where the entries begin whose fingerprints have the same first bits; and how many bits follow.
+    /// The next bits of the fingerprint, then the pack's number, then the offset. Where the last two are ones only, several
+    /// blocks have this fingerprint.
+    slots: Vec<u64>,
+    /// The last bits of the fingerprint.
+    ends: Vec<u16>,
+    /// Where each bucket begins, and where the last one ends.
     starts: Vec<Number>,
-    rest: u32,
-    /// Ids of packs, by their number.
+    bits: Bits,
+    /// The packs by their number.
     packs: Vec<u64>,
 }
 
-/// So many entries, or up to twice as many, have the same first bits.
-const TOGETHER: usize = 4;
+/// How many bits are for what.
+struct Bits {
+    bucket: u32,
+    pack: u32,
+    offset: u32,
+}
+
+/// The bits that tell so many things and one more from another.
+fn bits_for(things: u64) -> u32 {
+    u64::BITS - things.leading_zeros()
+}
+
+impl Bits {
+    fn places(&self) -> u64 {
+        (1 << (self.pack + self.offset)) - 1
+    }
+
+    fn bucket(&self, block: u64) -> usize {
+        (block >> (u64::BITS - self.bucket)) as usize
+    }
+
+    /// The part of a fingerprint that a slot has.
+    fn rest(&self, block: u64) -> u64 {
+        (block << self.bucket) & !self.places()
+    }
+}
 
 impl Census {
-    /// Goes through the index once.
+    /// Goes through the index: once to see how many blocks there are in each bucket, once to fill them.
     pub(in crate::store) fn take(inner: &Inner) -> Result<Self, StoreError> {
         let keys = Keys::default();
-        let room = inner.blocks.load(Relaxed);
-        let mut entries = Vec::with_capacity((room + room / 64) as usize);
-        let (mut packs, mut numbers) = (Vec::new(), HashMap::new());
+        let all = inner.packs.all();
+        let longest = all.iter().map(|pack| pack.len()).max().unwrap_or_default();
+        let packs: Vec<u64> = all.iter().map(|pack| pack.id()).collect();
+        let numbers: BTreeMap<u64, u64> = packs.iter().copied().zip(0..).collect();
+        let blocks = inner.blocks.load(Relaxed);
+        let bits = Bits {
+            bucket: (blocks / TOGETHER).max(2).ilog2(),
+            pack: bits_for(packs.len() as u64),
+            offset: bits_for(longest),
+        };
+        let mut starts: Vec<Number> = vec![0; (1 << bits.bucket) + 1];
+        inner.each_page(|page| {
+            page.iter().for_each(|(hash, _)| starts[bits.bucket(keys.block(hash)) + 1] += 1);
+            Ok(())
+        })?;
+        for bucket in 1..starts.len() {
+            starts[bucket] = starts[bucket].saturating_add(starts[bucket - 1]);
+        }
+        let len = starts[starts.len() - 1] as usize;
+        let mut census = Self { keys, slots: vec![FREE; len], ends: vec![0; len], starts, bits, packs };
         inner.each_page(|page| {
             for (hash, place) in page {
-                let number = *numbers.entry(place.pack).or_insert_with(|| {
-                    packs.push(place.pack);
-                    packs.len() as u64 - 1
-                });
-                // What does not fit is looked up when it is wanted.
-                if place.offset >> OFFSET_BITS == 0 && number >> (u64::BITS - OFFSET_BITS) == 0 {
-                    let place = (number << OFFSET_BITS) | place.offset;
-                    entries.push(Entry { block: keys.block(&hash), place });
+                // One that has come since, like all that are not in the census, is looked up when it is wanted.
+                if let Some(number) = numbers.get(&place.pack).filter(|_| place.offset <= longest) {
+                    census.add(census.keys.block(&hash), (number << census.bits.offset) | place.offset);
                 }
             }
             Ok(())
         })?;
-        entries.truncate(Number::MAX as usize);
-        entries.sort_unstable_by_key(|entry| entry.block);
-        let bits = (entries.len() / TOGETHER).max(2).ilog2();
-        let rest = u64::BITS - bits;
-        let mut starts = Vec::with_capacity((1 << bits) + 1);
-        for (number, entry) in (0..).zip(&entries) {
-            starts.resize(starts.len().max((entry.block >> rest) as usize + 1), number);
+        Ok(census)
+    }
+
+    /// Adds a block, if there is room. Blocks that can't be told from one another are looked up, too.
+    fn add(&mut self, block: u64, place: u64) {
+        let (from, to) = self.bucket(block);
+        let rest = self.bits.rest(block);
+        for at in from..to {
+            if self.slots[at] == FREE {
+                (self.slots[at], self.ends[at]) = (rest | place, block as u16);
+                return;
+            }
+            if self.is(at, block) {
+                self.slots[at] |= self.bits.places();
+                return;
+            }
         }
-        starts.resize((1 << bits) + 1, entries.len() as Number);
-        Ok(Self { keys, entries, starts, rest, packs })
+    }
+
+    fn bucket(&self, block: u64) -> (usize, usize) {
+        let bucket = self.bits.bucket(block);
+        (self.starts[bucket] as usize, self.starts[bucket + 1] as usize)
+    }
+
+    /// Whether it is the fingerprint of the block in this slot.
+    fn is(&self, at: usize, block: u64) -> bool {
+        self.slots[at] & !self.bits.places() == self.bits.rest(block) && self.ends[at] == block as u16
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
     /// The block with this fingerprint.
     pub(super) fn find(&self, block: u64) -> Option<Number> {
-        let first = (block >> self.rest) as usize;
-        let (from, to) = (self.starts[first], self.starts[first + 1]);
-        let found = self.entries[from as usize..to as usize].binary_search_by_key(&block, |entry| entry.block);
-        found.ok().map(|at| from + at as Number)
-    }
-
-    /// Whether the index placed the block here when the census was taken; `None` if it did not know it.
-    pub(super) fn placed(&self, hash: &Multihash, place: &Location) -> Option<bool> {
-        let number = self.find(self.keys.block(hash))?;
-        Some(self.place(number) == (place.pack, place.offset))
-    }
-
-    pub(super) fn block(&self, number: Number) -> u64 {
-        self.entries[number as usize].block
+        let (from, to) = self.bucket(block);
+        let at = (from..to).find(|at| self.is(*at, block))?;
+        (self.slots[at] & self.bits.places() != self.bits.places()).then_some(at as Number)
     }
 
     /// The pack that a block is in, and its offset there.
     pub(super) fn place(&self, number: Number) -> (u64, u64) {
-        let place = self.entries[number as usize].place;
-        (self.packs[(place >> OFFSET_BITS) as usize], place & ((1 << OFFSET_BITS) - 1))
+        let slot = self.slots[number as usize];
+        let part = |bits: u32, shift: u32| (slot >> shift) & ((1 << bits) - 1);
+        (self.packs[part(self.bits.pack, self.bits.offset) as usize], part(self.bits.offset, 0))
     }
 
     /// Puts blocks into the order in which their packs are best read.
     pub(super) fn sort_by_place(&self, numbers: &mut [Number]) {
-        numbers.sort_unstable_by_key(|number| self.entries[*number as usize].place);
+        numbers.sort_unstable_by_key(|number| self.slots[*number as usize] & self.bits.places());
     }
 
-    /// The multihashes behind some fingerprints, by going through the index again.
-    pub(super) fn hashes(&self, inner: &Inner, mut blocks: Vec<u64>) -> Result<Vec<Multihash>, StoreError> {
-        blocks.sort_unstable();
+    /// Whether the index placed a block here when the census was taken.
+    pub(super) fn placed(&self, hash: &Multihash, place: &Location) -> bool {
+        let found = self.find(self.keys.block(hash));
+        found.is_some_and(|number| self.place(number) == (place.pack, place.offset))
+    }
+
+    /// The multihashes of some blocks, by going through the index again.
+    pub(super) fn hashes(&self, inner: &Inner, mut numbers: Vec<Number>) -> Result<Vec<Multihash>, StoreError> {
+        numbers.sort_unstable();
         let mut hashes = Vec::new();
         inner.each_page(|page| {
-            let wanted = |(hash, _): &(Multihash, Location)| blocks.binary_search(&self.keys.block(hash)).is_ok();
-            hashes.extend(page.iter().filter(|block| wanted(block)).map(|(hash, _)| *hash));
+            let wanted = |hash: &Multihash| {
+                self.find(self.keys.block(hash)).is_some_and(|number| numbers.binary_search(&number).is_ok())
+            };
+            hashes.extend(page.iter().map(|(hash, _)| *hash).filter(wanted));
             Ok(())
         })?;
         Ok(hashes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A census of these fingerprints, at places of their own.
+    fn census(bits: Bits, blocks: &[u64]) -> Census {
+        let mut starts = vec![0; (1 << bits.bucket) + 1];
+        blocks.iter().for_each(|block| starts[bits.bucket(*block) + 1] += 1);
+        (1..starts.len()).for_each(|bucket| starts[bucket] += starts[bucket - 1]);
+        let (slots, ends) = (vec![FREE; blocks.len()], vec![0; blocks.len()]);
+        let mut census = Census { keys: Keys::default(), slots, ends, starts, bits, packs: vec![10, 11, 12] };
+        for (at, block) in (0..).zip(blocks) {
+            census.add(*block, ((at % 3) << census.bits.offset) | at);
+        }
+        census
+    }
+
+    #[test]
+    fn what_is_in_a_census_is_found_with_its_place() {
+        let blocks: Vec<u64> = (1..1000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let census = census(Bits { bucket: 6, pack: 2, offset: 24 }, &blocks);
+        for (at, block) in (0..).zip(&blocks) {
+            let found = census.find(*block).expect("it is in the census");
+            assert_eq!(census.place(found), (10 + at % 3, at));
+            for bit in 0..16 {
+                assert_eq!(census.find(block ^ (1 << bit)), None);
+                assert_eq!(census.find(block ^ (1 << (63 - bit))), None);
+            }
+        }
+        let mut numbers: Vec<Number> = blocks.iter().filter_map(|block| census.find(*block)).collect();
+        census.sort_by_place(&mut numbers);
+        assert!(numbers.is_sorted_by_key(|number| census.place(*number)));
+    }
+
+    #[test]
+    fn blocks_that_look_alike_are_not_in_a_census() {
+        // A census has the first 24 bits and the last 16.
+        let alike = [0xabcd_ef12_0000_0001, 0xabcd_ef13_0000_0001, 0xabcd_ef14_0000_0001];
+        let blocks = [&alike[..], &[0xabcd_f012_0000_0001, 0xabcd_ef12_0000_0002]].concat();
+        let census = census(Bits { bucket: 4, pack: 4, offset: 40 }, &blocks);
+        assert!(alike.iter().all(|block| census.find(*block).is_none()));
+        let found: Vec<_> = blocks[3..].iter().filter_map(|block| census.find(*block)).collect();
+        assert_eq!(found.iter().map(|number| census.place(*number)).collect::<Vec<_>>(), [(10, 3), (11, 4)]);
     }
 }

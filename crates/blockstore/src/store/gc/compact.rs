@@ -103,14 +103,16 @@ impl Inner {
         let place = header.location;
         let claim = self.recent.claim(cid.hash());
         let indexed = || self.with_index_as_it_is(|index| Ok(index.get(cid.hash())? == Some(place)));
+        if self.state.read().is_dead(pack.id(), place.offset) {
+            return Ok(true);
+        }
         // What was buried since the census is dead by the journal, and what was replaced was damaged. For every
         // record to look into the index, at another place each time, would take far longer than all else.
-        let counts = match (claim.place, census.placed(cid.hash(), &place)) {
-            (Some(now), _) => now == place,
-            (None, Some(counted)) => counted,
-            (None, None) => indexed()?,
+        let counts = match claim.place {
+            Some(now) => now == place,
+            None => census.placed(cid.hash(), &place) || indexed()?,
         };
-        if !counts || self.state.read().is_dead(pack.id(), place.offset) {
+        if !counts {
             return Ok(true);
         }
         let bytes = self.read_record(&place, cid)?.ok();

@@ -186,7 +186,7 @@ impl<'a> Marking<'a> {
         for nodes in open.chunk_by(|one, other| census.place(*one).0 == census.place(*other).0) {
             match self.inner.packs.get(census.place(nodes[0]).0) {
                 Some(pack) => self.follow_in(&pack, view, &census, nodes, &mut elsewhere, telling)?,
-                None => elsewhere.extend(nodes.iter().map(|node| census.block(*node))),
+                None => elsewhere.extend(nodes),
             }
         }
         // It was moved or removed meanwhile, or is damaged.
@@ -205,20 +205,19 @@ impl<'a> Marking<'a> {
         view: View,
         census: &Census,
         nodes: &[Number],
-        elsewhere: &mut Vec<u64>,
+        elsewhere: &mut Vec<Number>,
         telling: &mut Telling<'_>,
     ) -> Result<(), StoreError> {
         let file = self.inner.packs.file(pack)?;
         let mut records = Records::new(&*file, pack.header.salt, pack.id(), pack.len());
         for node in nodes {
             self.count(telling)?;
-            let block = census.block(*node);
             match records.read(census.place(*node).1) {
-                Ok(Some((cid, bytes))) if census.keys.block(cid.hash()) == block => {
+                Ok(Some((cid, bytes))) if census.find(census.keys.block(cid.hash())) == Some(*node) => {
                     self.enter_links(view, &Cid::new_v1(codec::DAG_PB, *cid.hash()), bytes);
                 }
                 // Whoever reads it by itself is told why it can't be.
-                _ => elsewhere.push(block),
+                _ => elsewhere.push(*node),
             }
         }
         Ok(())

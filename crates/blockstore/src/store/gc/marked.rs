@@ -69,25 +69,25 @@ impl Marked {
 
     fn slot(&mut self, hash: &Multihash) -> (Option<Number>, &mut u8) {
         let block = self.keys.block(hash);
-        let number = self.find(block);
-        let bits = match number {
-            Some(number) => &mut self.bits[number as usize],
+        let found = self.find(block);
+        let bits = match found {
+            Some(found) => &mut self.bits[found as usize],
             None => self.others.entry(block).or_default(),
         };
-        (number, bits)
+        (found, bits)
     }
 
     fn bits(&self, hash: &Multihash) -> u8 {
         let block = self.keys.block(hash);
         match self.find(block) {
-            Some(number) => self.bits[number as usize],
+            Some(found) => self.bits[found as usize],
             None => self.others.get(&block).copied().unwrap_or_default(),
         }
     }
 
     /// Marks a block that is reached in `view`. Says where its links are to be found, if they are still to be followed.
     pub(super) fn enter(&mut self, cid: &Cid, view: View) -> Option<Open> {
-        let (number, bits) = self.slot(cid.hash());
+        let (found, bits) = self.slot(cid.hash());
         let has_links = cid.codec() == codec::DAG_PB;
         let (mark, followed, enough) = match view {
             View::Current => (REACHED, CURRENT, CURRENT),
@@ -101,7 +101,7 @@ impl Marked {
         let (is_new, is_open) = (*bits == 0, has_links && *bits & enough == 0);
         *bits |= if is_open { mark | followed } else { mark };
         self.count += u64::from(is_new);
-        is_open.then(|| number.map_or(Open::Other(*cid), Open::Counted))
+        is_open.then(|| found.map_or(Open::Other(*cid), Open::Counted))
     }
 
     /// Marks a block as pinned, and nothing below it.
