@@ -129,7 +129,8 @@ impl Registry {
             if trees.contains_key(&namespace) {
                 continue;
             }
-            let tree = Tree::open(namespace.clone(), blocks.clone(), roots.clone()).await;
+            let rules = config.tag_rules.clone();
+            let tree = Tree::open_with(namespace.clone(), blocks.clone(), roots.clone(), rules).await;
             let tree = tree.map_err(|source| OpenError::Tree { namespace: namespace.clone(), source })?;
             trees.insert(namespace, tree);
         }

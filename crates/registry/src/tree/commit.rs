@@ -16,6 +16,7 @@ use super::{
     tidy::Unnamed,
     writer::Shared,
 };
+use crate::rules::TagRules;
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
     StoreError, Tag, codec,
@@ -38,7 +39,8 @@ pub(super) struct Prepared {
 pub(super) enum Edit {
     /// Links blobs, manifests and tags into a repository, and folds in the journalled links that they name.
     Add { repository: RepositoryName, image: Addition, missing: Missing, may: May },
-    /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to.
+    /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to and no immutable tag stands
+    /// for.
     Delete { repository: RepositoryName, what: Target, unused: bool },
     /// Makes links of blobs that no manifest names.
     Unname { repository: RepositoryName, found: Unnamed },
@@ -93,6 +95,7 @@ pub(super) struct Work {
     pub(super) arrived: Vec<(RepositoryName, Digest)>,
     pub(super) backlinks: Arc<Mutex<Backlinks>>,
     pub(super) named: AllNamed,
+    pub(super) rules: TagRules,
     out: StoreWriter,
 }
 
@@ -115,6 +118,7 @@ impl Work {
             arrived: Vec::new(),
             backlinks: shared.backlinks.clone(),
             named: shared.named.clone(),
+            rules: shared.rules.clone(),
             out,
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Standing {
 
 impl Work {
     /// Deletes from the root; nothing may be pending. With `unused` only what no manifest of the repository refers
-    /// to. `false` if there is no such thing. After an error everything is as before.
+    /// to, and no immutable tag stands for. `false` if there is no such thing. After an error everything is as before.
     pub async fn delete(
         &mut self,
         repository: &RepositoryName,
@@ -34,6 +34,13 @@ impl Work {
             && self.is_named(repository, digest).await?
         {
             return Err(TreeError::InUse { repository: repository.clone(), digest: digest.clone() });
+        }
+        match what {
+            Target::Tag(tag) => self.check_tag_deletable(repository, tag).await?,
+            Target::Manifest(digest, tagged) if unused => {
+                self.check_manifest_deletable(repository, digest, tagged).await?;
+            }
+            _ => {}
         }
         let deleted = match what {
             Target::Tag(tag) => self.delete_tag(repository, tag).await,
@@ -118,13 +125,23 @@ impl Work {
         Ok(true)
     }
 
+    /// The tags that have to do with a manifest, in the root as of the last flush.
+    pub(super) async fn tagged_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tagged: &Tagged,
+    ) -> Result<Tagged, TreeError> {
+        match tagged.up_to(&self.reader, self.root, repository, digest).await {
+            Ok(tagged) => Ok(tagged),
+            // What was looked through may be collected by now.
+            Err(_) => Tagged::default().up_to(&self.reader, self.root, repository, digest).await,
+        }
+    }
+
     /// Removes the tags that stand for a manifest, and the notes that others once did.
     async fn untag(&mut self, repository: &RepositoryName, digest: &Digest, tagged: &Tagged) -> Result<(), TreeError> {
-        let tagged = match tagged.up_to(&self.reader, self.root, repository, digest).await {
-            Ok(tagged) => tagged,
-            // What was looked through may be collected by now.
-            Err(_) => Tagged::default().up_to(&self.reader, self.root, repository, digest).await?,
-        };
+        let tagged = self.tagged_now(repository, digest, tagged).await?;
         for tag in tagged.tags() {
             let path = layout::tag(repository, tag);
             let Some(directory) = self.find(&path).await? else { continue };

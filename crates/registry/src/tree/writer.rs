@@ -1,7 +1,7 @@
 //! The one writer of a namespace: a task that makes all commits that wait together, as one root.
 
 use super::{
-    Blob, May, NodeCache, TreeError,
+    Blob, NodeCache, TreeError,
     backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
@@ -11,6 +11,7 @@ use super::{
     reader::Reader,
     view::View,
 };
+use crate::rules::TagRules;
 use cidery_core::{
     Blockstore, Cid, CommitError, Hold, Link, Namespace, RepositoryName, RootStore, ports::LocalFetcher,
 };
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub untidy: Mutex<BTreeSet<RepositoryName>>,
     pub backlinks: Arc<Mutex<Backlinks>>,
     pub named: AllNamed,
+    pub rules: TagRules,
     /// What manifests lack.
     pub wanted: Mutex<Wanted>,
     /// Whoever derives them.
@@ -91,6 +93,7 @@ impl Shared {
         namespace: Namespace,
         blocks: Arc<dyn Blockstore>,
         roots: Arc<dyn RootStore>,
+        rules: TagRules,
     ) -> Result<Self, TreeError> {
         let root = roots.state(&namespace)?.root.map(|entry| entry.cid);
         let mut overlay = Overlay::default();
@@ -102,7 +105,7 @@ impl Shared {
         let state = RwLock::new(State { view, overlay });
         let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
         let (named, wanted, preparing) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, wanted, preparing })
+        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, rules, wanted, preparing })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -212,7 +215,7 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
     for edit in edits {
         results.push(match edit {
             Edit::Add { repository, image, missing, may } => {
-                if *may != May::default() {
+                if work.is_restricted(repository, image, *may) {
                     // What the members before did is looked for in a root.
                     work.flush().await?;
                     if let Err(error) = work.check_allowed(repository, image, *may).await {

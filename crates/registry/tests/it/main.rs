@@ -29,5 +29,6 @@ mod safety;
 mod socket;
 mod store;
 mod support;
+mod tags;
 mod tls;
 mod touched;
