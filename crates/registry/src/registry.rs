@@ -10,6 +10,7 @@ use crate::{
     ops::{Observers, metrics::Metrics},
     patience::{Patience, Pressure},
     places::Places,
+    retention,
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     pub uploads: Arc<Uploads>,
     /// Searches for what own manifests name and nobody pushed.
     pub lacking: Semaphore,
+    /// The one run of retention.
+    pub retaining: Semaphore,
     /// Places of blobs that are on their way to clients.
     pub downloads: Places,
     /// Places of manifests that are large, and in memory while they arrive.
@@ -152,6 +155,7 @@ impl Registry {
             verdicts,
             uploads,
             lacking,
+            retaining: Semaphore::new(1),
             downloads,
             large_manifests,
             pressure,
@@ -162,6 +166,9 @@ impl Registry {
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
+        if inner.config.tag_rules.has_retention() {
+            tokio::spawn(retention::run(Arc::downgrade(&inner), inner.config.retention_period));
+        }
         Ok(Self { inner })
     }
 

@@ -340,6 +340,7 @@ impl From<Error> for ApiError {
             Error::BadBlob(error) => error.into(),
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
             Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
+            Error::NoRoom(error) => error.into(),
             Error::Task(_) => Self::from(Fault::Internal).because(error),
         }
     }

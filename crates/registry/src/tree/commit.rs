@@ -12,6 +12,7 @@ use super::{
     overlay::Overlay,
     pending::Pending,
     reader::Reader,
+    retire::Retirement,
     tagged::Tagged,
     tidy::Unnamed,
     writer::Shared,
@@ -19,13 +20,14 @@ use super::{
 use crate::rules::TagRules;
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
-    StoreError, Tag, codec,
+    RootStore, StoreError, Tag, TagTime, codec,
 };
 use cidery_unixfs::FileBuilder;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 /// A manifest that was checked as far as it goes by itself.
@@ -48,6 +50,8 @@ pub(super) enum Edit {
     Fold { repository: RepositoryName, late: Vec<Lacking> },
     /// Ends links that no manifest named in time.
     Expire { links: Vec<Link> },
+    /// Removes tags that no rule of retention keeps, and what only they need.
+    Retire { repository: RepositoryName, what: Retirement },
 }
 
 /// What is added to a repository.
@@ -93,8 +97,13 @@ pub(super) struct Work {
     pub(super) lacking: Vec<Lacking>,
     /// Its manifests.
     pub(super) arrived: Vec<(RepositoryName, Digest)>,
+    /// Its tags, where a rule of retention asks when they were pushed.
+    pub(super) tagged: Vec<TagTime>,
+    /// Tags that it takes out for such a rule.
+    pub(super) untagged: Vec<TagTime>,
     pub(super) backlinks: Arc<Mutex<Backlinks>>,
     pub(super) named: AllNamed,
+    pub(super) roots: Arc<dyn RootStore>,
     pub(super) rules: TagRules,
     out: StoreWriter,
 }
@@ -116,6 +125,9 @@ impl Work {
             untidy: Vec::new(),
             lacking: Vec::new(),
             arrived: Vec::new(),
+            tagged: Vec::new(),
+            untagged: Vec::new(),
+            roots: shared.roots.clone(),
             backlinks: shared.backlinks.clone(),
             named: shared.named.clone(),
             rules: shared.rules.clone(),
@@ -179,6 +191,11 @@ impl Work {
         self.arrived.extend(image.manifests.iter().map(|one| (repository.clone(), one.digest.clone())));
         for blob in journalled {
             self.settle(repository, &blob);
+        }
+        if !image.tags.is_empty() && self.rules.retains(&self.full_name(repository)) {
+            // Also those that stood for it before: pushed again is pushed.
+            let now = SystemTime::now();
+            self.tagged.extend(image.tags.iter().map(|(tag, _)| TagTime::new(repository.clone(), tag.clone(), now)));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag};
 pub(super) struct Standing {
     root: Option<Cid>,
     overlay: Overlay,
-    lengths: [usize; 4],
+    lengths: [usize; 5],
 }
 
 impl Work {
@@ -62,7 +62,8 @@ impl Work {
 
     /// What an edit that fails goes back to.
     pub(super) fn standing(&self) -> Standing {
-        let lengths = [self.settled.len(), self.unnamed.len(), self.forgotten.len(), self.untidy.len()];
+        let lengths =
+            [self.settled.len(), self.unnamed.len(), self.forgotten.len(), self.untidy.len(), self.untagged.len()];
         Standing { root: self.root, overlay: self.overlay.clone(), lengths }
     }
 
@@ -70,11 +71,12 @@ impl Work {
     pub(super) fn undo_unless<T>(&mut self, done: Result<T, TreeError>, before: Standing) -> Result<T, TreeError> {
         if done.is_err() {
             (self.root, self.overlay) = (before.root, before.overlay);
-            let [settled, unnamed, forgotten, untidy] = before.lengths;
+            let [settled, unnamed, forgotten, untidy, untagged] = before.lengths;
             self.settled.truncate(settled);
             self.unnamed.truncate(unnamed);
             self.forgotten.truncate(forgotten);
             self.untidy.truncate(untidy);
+            self.untagged.truncate(untagged);
             self.pending = Default::default();
         }
         done

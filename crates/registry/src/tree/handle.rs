@@ -285,7 +285,7 @@ impl Tree {
         if !matches!(what, Target::Tag(_)) {
             self.shared.prepare_backlinks().await?;
         }
-        Ok(self.send(Edit::Delete { repository: repository.clone(), what, unused }).await?.existed)
+        Ok(self.send(Edit::Delete { repository: repository.clone(), what, unused }).await?.did_something())
     }
 
     pub(super) async fn send(&self, edit: Edit) -> Result<Done, TreeError> {

@@ -25,6 +25,7 @@ mod push;
 mod references;
 mod requests;
 mod resume;
+mod retention;
 mod safety;
 mod socket;
 mod store;
