@@ -96,6 +96,22 @@ Examples:
 The node does this by itself too, a while after something was deleted. What is pushed or pulled meanwhile is \
 safe. Interrupting the command leaves the node at it.")]
     Gc(Gc),
+    /// Remove the tags that no rule of the configuration file keeps, now
+    #[command(after_help = "\
+Examples:
+  cidery retention --dry-run        what would go, and when it was pushed
+  cidery retention
+
+A rule in the configuration file:
+  [[retention]]
+  repositories = [\"ci/**\"]
+  tags = [\"*\"]
+  keep-last = 10
+  keep-younger = \"30days\"
+  keep = [\"latest\", \"release-*\"]
+
+The node does this by itself too, once an hour.")]
+    Retention(Retention),
     /// Delete one blob or manifest everywhere, for good
     #[command(after_help = "\
 Example:
@@ -158,6 +174,16 @@ pub struct Gc {
     /// Also blobs that no manifest names and that are younger than --blob-expiry: a push under way may need them
     #[arg(long)]
     pub all: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Retention {
+    /// Only show what would go
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print JSON, for scripts
     #[arg(long)]
     pub json: bool,
@@ -333,6 +359,7 @@ mod tests {
             "cidery user token alice --list --json",
             "cidery user token alice --revoke ci",
             "cidery gc --all --data d --json",
+            "cidery retention --dry-run --data d --json",
             "cidery purge sha256:0 --data d --json",
             "cidery backup copy --data d --json",
             "cidery du --data d --json",

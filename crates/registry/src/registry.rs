@@ -11,6 +11,7 @@ use crate::{
     patience::{Patience, Pressure},
     places::Places,
     retention,
+    rules::TagRules,
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -249,6 +250,11 @@ impl Registry {
     /// Who is told of what is written: for what the owner does by other ways than HTTP.
     pub fn observers(&self) -> &Observers {
         &self.inner.config.observers
+    }
+
+    /// The rules about tags.
+    pub fn tag_rules(&self) -> &TagRules {
+        &self.inner.config.tag_rules
     }
 
     /// The namespaces this node owns, by name.

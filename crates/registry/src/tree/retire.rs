@@ -28,6 +28,13 @@ pub(crate) struct Plan {
     pub units: Vec<Unit>,
 }
 
+impl Plan {
+    /// Some of its tags, with the times when they were pushed: whole units.
+    pub(super) fn part(&self, tags: BTreeMap<Tag, SystemTime>) -> Retirement {
+        Retirement { needs: self.needs.clone(), tags }
+    }
+}
+
 /// What one commit is to take out: tags, with the times when they were pushed.
 pub(super) struct Retirement {
     needs: Arc<Needs>,
@@ -74,7 +81,7 @@ impl Tree {
         tags: BTreeMap<Tag, SystemTime>,
     ) -> Result<Retired, TreeError> {
         self.shared.prepare_backlinks().await?;
-        let what = Retirement { needs: plan.needs.clone(), tags };
+        let what = plan.part(tags);
         match self.send(Edit::Retire { repository: repository.clone(), what }).await?.did {
             Did::Retired(retired) => Ok(retired),
             Did::Something(_) => Ok(Retired::default()),
