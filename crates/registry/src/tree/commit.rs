@@ -192,7 +192,7 @@ impl Work {
         for blob in journalled {
             self.settle(repository, &blob);
         }
-        if !image.tags.is_empty() && self.rules.retains(&self.full_name(repository)) {
+        if self.rules.has_retention() && self.rules.retains(&self.full_name(repository)) {
             // Also those that stood for it before: pushed again is pushed.
             let now = SystemTime::now();
             self.tagged.extend(image.tags.iter().map(|(tag, _)| TagTime::new(repository.clone(), tag.clone(), now)));
