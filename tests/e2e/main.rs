@@ -18,6 +18,7 @@ mod model;
 mod operations;
 mod pins;
 mod refusals;
+mod retention;
 mod scrub;
 mod slow;
 mod sparse;

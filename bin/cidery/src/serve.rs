@@ -231,6 +231,7 @@ fn registry_config(settings: &ServeSettings, access: Arc<Access>, around: Around
         require_platforms: settings.require_platforms.clone(),
         deletes: settings.deletes,
         read_only: settings.read_only,
+        tag_rules: settings.tag_rules.clone(),
         surroundings: Some(Arc::new(around)),
         observers: records.observers(),
         ..Default::default()

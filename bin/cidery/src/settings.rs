@@ -1,6 +1,7 @@
 //! Flags over environment over a small TOML file over defaults, turned into usable values in one step.
 
 mod access;
+mod tags;
 
 use crate::{
     cli::{self, Switch},
@@ -12,7 +13,7 @@ use crate::{
     units::{Size, Time},
 };
 use anyhow::{Context, Result, bail};
-use cidery_registry::tree::Platform;
+use cidery_registry::{TagRules, tree::Platform};
 use serde::Deserialize;
 use std::{
     env,
@@ -65,6 +66,8 @@ struct File {
     auth_challenge: Option<access::Scheme>,
     groups: cidery_access::Groups,
     access: Vec<cidery_access::Rule>,
+    tags: Vec<tags::Tags>,
+    retention: Vec<tags::Keep>,
 }
 
 /// What every command needs, and the file for what only some do.
@@ -116,6 +119,8 @@ pub struct ServeSettings {
     pub listener: Listener,
     /// Accounts and rights.
     pub access: cidery_access::Config,
+    /// Tags that never change, and tags that go.
+    pub tag_rules: TagRules,
 }
 
 const DEFAULT_HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
@@ -146,6 +151,7 @@ impl Settings {
     /// Completes the flags of `serve`.
     pub fn serve(mut self, flags: cli::Serve) -> Result<ServeSettings> {
         let access = access::read(&self.data, &flags, &mut self.file)?;
+        let tag_rules = tags::read(&mut self.file)?;
         // An environment variable that is empty, or ends in a comma, names nothing.
         let named = |flag: Vec<String>| flag.into_iter().filter(|value| !value.trim().is_empty()).collect::<Vec<_>>();
         let first =
@@ -182,6 +188,7 @@ impl Settings {
             history: flags.history.or(self.file.history).map_or(DEFAULT_HISTORY, NonZeroUsize::get),
             upload_expiry: flags.upload_expiry.or(self.file.upload_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
             access,
+            tag_rules,
             blob_expiry: flags.blob_expiry.or(self.file.blob_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
             require_references: flags.require_references.or(self.file.require_references).unwrap_or(false),
             require_platforms: platforms(first(flags.require_platforms, self.file.require_platforms))?,

@@ -59,7 +59,7 @@ impl Pattern {
 
 /// Whether `text` is `like`, in which `*` stands for anything. Only the last star is ever tried again: what
 /// the ones before it took can stay as it is.
-fn is_like(like: &[u8], text: &[u8]) -> bool {
+pub(crate) fn is_like(like: &[u8], text: &[u8]) -> bool {
     let (mut l, mut t) = (0, 0);
     let mut star = None;
     while t < text.len() {

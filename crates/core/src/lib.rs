@@ -28,5 +28,5 @@ pub use name::{Digest, ForeignName, NameError, Namespace, Reference, RepositoryN
 pub use ports::{BlockWriter, Blockstore, Fetcher, Hold, Network, PublicBlocks, RootStore, Session};
 pub use state::{
     Link, NamespaceState, Origin, Pin, Pinned, Publication, PublishMode, Resolved, RootEntry, Scope, SessionSpec,
-    Stats, UploadRecord,
+    Stats, TagTime, UploadRecord,
 };

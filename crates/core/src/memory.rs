@@ -7,7 +7,7 @@ pub use world::{MemoryNetwork, World};
 use crate::{
     Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Digest, Link, Multihash, Namespace, NamespaceState,
     Origin, Pin, PinError, Pinned, PublicBlocks, Publication, PublishMode, RepositoryName, RootEntry, RootStore, Stats,
-    StoreError, UploadRecord, dag, identity_bytes,
+    StoreError, Tag, TagTime, UploadRecord, dag, identity_bytes,
 };
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -24,6 +24,7 @@ struct NamespaceData {
     state: NamespaceState,
     history: Vec<RootEntry>,
     links: BTreeMap<(RepositoryName, Digest), (Link, Instant)>,
+    tags: BTreeMap<RepositoryName, BTreeMap<Tag, SystemTime>>,
 }
 
 #[derive(Default)]
@@ -172,6 +173,44 @@ impl RootStore for MemoryStore {
             *public = root;
         }
         Ok(entry)
+    }
+
+    fn note_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        let mut spaces = self.0.namespaces.write();
+        for TagTime { repository, tag, at } in tags {
+            let known = &mut spaces.entry(namespace.clone()).or_default().tags;
+            let time = known.entry(repository.clone()).or_default().entry(tag.clone()).or_insert(*at);
+            *time = (*time).max(*at);
+        }
+        Ok(())
+    }
+
+    fn drop_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        let mut spaces = self.0.namespaces.write();
+        let Some(data) = spaces.get_mut(namespace) else { return Ok(()) };
+        for TagTime { repository, tag, at } in tags {
+            if let Some(known) = data.tags.get_mut(repository)
+                && known.get(tag) == Some(at)
+            {
+                known.remove(tag);
+            }
+        }
+        data.tags.retain(|_, known| !known.is_empty());
+        Ok(())
+    }
+
+    fn tag_times(
+        &self,
+        namespace: &Namespace,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, SystemTime>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        Ok(spaces.get(namespace).and_then(|data| data.tags.get(repository)).cloned().unwrap_or_default())
+    }
+
+    fn timed_repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StoreError> {
+        let spaces = self.0.namespaces.read();
+        Ok(spaces.get(namespace).map(|data| data.tags.keys().cloned().collect()).unwrap_or_default())
     }
 
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {

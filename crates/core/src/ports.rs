@@ -2,11 +2,15 @@
 
 use crate::{
     Block, Bytes, Cid, CommitError, FetchError, ForeignName, Link, Namespace, NamespaceState, NetworkError, Origin,
-    Pin, PinError, Pinned, PublishMode, ResolveError, Resolved, RootEntry, SessionSpec, Stats, StoreError,
-    UploadRecord,
+    Pin, PinError, Pinned, PublishMode, RepositoryName, ResolveError, Resolved, RootEntry, SessionSpec, Stats,
+    StoreError, Tag, TagTime, UploadRecord,
 };
 use async_trait::async_trait;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// Blocks by multihash: two CIDs with one hash are one block. The defaults are those of a store that never
 /// removes anything.
@@ -86,6 +90,31 @@ pub trait RootStore: Send + Sync + 'static {
         root: Cid,
         folded: &[Link],
     ) -> Result<RootEntry, CommitError>;
+    /// As [`RootStore::commit`], and says when tags in it were pushed ([`RootStore::note_tags`]), with the same flush.
+    fn commit_tags(
+        &self,
+        namespace: &Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: &[Link],
+        tags: &[TagTime],
+    ) -> Result<RootEntry, CommitError> {
+        let entry = self.commit(namespace, expected, root, folded)?;
+        self.note_tags(namespace, tags)?;
+        Ok(entry)
+    }
+    /// Remembers when tags were pushed, where that is known of no later time.
+    fn note_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError>;
+    /// Forgets when they were pushed, as far as it was then.
+    fn drop_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError>;
+    /// When tags of a repository were pushed, as far as somebody said so.
+    fn tag_times(
+        &self,
+        namespace: &Namespace,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, SystemTime>, StoreError>;
+    /// The repositories of which that is known of any tag.
+    fn timed_repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StoreError>;
     /// Earlier and current roots, newest first, at most `limit`. A store may know only the newest thousands.
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError>;
     /// Remembers a blob until a commit folds it in; again for the same repository and digest replaces it.

@@ -1,7 +1,7 @@
 //! The values that travel through the ports.
 
-use crate::{Cid, Digest, Namespace, RepositoryName};
-use std::time::SystemTime;
+use crate::{Cid, Digest, Namespace, RepositoryName, Tag};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where a block came from. Fixed when its record is written, and never changed:
 /// it decides what peers may see (only [`Origin::Peer`], or what a published root reaches)
@@ -43,6 +43,25 @@ pub struct RootEntry {
     pub sequence: u64,
     /// When it was committed.
     pub at: SystemTime,
+}
+
+/// When a tag was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagTime {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its tag.
+    pub tag: Tag,
+    /// In whole milliseconds: finer is not kept.
+    pub at: SystemTime,
+}
+
+impl TagTime {
+    /// With the time cut to what is kept of it.
+    pub fn new(repository: RepositoryName, tag: Tag, at: SystemTime) -> Self {
+        let millis = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        Self { repository, tag, at: UNIX_EPOCH + Duration::from_millis(millis) }
+    }
 }
 
 /// How a namespace is published.

@@ -5,10 +5,10 @@
 
 use crate::{
     Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, Pin, PinError, PublicBlocks,
-    PublishMode, RootStore, UploadRecord, codec,
+    PublishMode, RootStore, TagTime, UploadRecord, codec,
 };
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A store under test: all three ports over the same data.
 pub trait Store: Blockstore + RootStore + PublicBlocks {}
@@ -48,6 +48,7 @@ pub fn store<S: Store>(mut make: impl FnMut() -> S, mut reopen: impl FnMut(S) ->
     writers(make(), &mut reopen);
     roots(make(), &mut reopen);
     links(make(), &mut reopen);
+    tag_times(make(), &mut reopen);
     uploads(make(), &mut reopen);
     privacy(make(), &mut reopen);
     privacy_by_codec(make());
@@ -149,6 +150,40 @@ fn links<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
     store.unlink(&link("app", &b)).expect(OK);
     let store = reopen(store);
     assert_eq!(store.links(&local).expect(OK), [link("web", &a)]);
+}
+
+/// When tags were pushed is known after a restart: the latest that was said, until it is dropped by just that.
+fn tag_times<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {
+    let (local, other): (Namespace, Namespace) = (Namespace::local(), "other.example".parse().expect("valid"));
+    let time = |tag: &str, second| {
+        let at = UNIX_EPOCH + Duration::from_secs(second);
+        TagTime::new("team/app".parse().expect("valid"), tag.parse().expect("valid"), at)
+    };
+    let known = |store: &S, namespace: &Namespace| {
+        let found = store.tag_times(namespace, &"team/app".parse().expect("valid")).expect(OK).into_iter();
+        found.map(|(tag, at)| TagTime::new("team/app".parse().expect("valid"), tag, at)).collect::<Vec<_>>()
+    };
+    assert!(known(&store, &local).is_empty() && store.timed_repositories(&local).expect(OK).is_empty());
+    let (first, second) = (node(&[]), node(&[*raw("x").cid()]));
+    store.put(&first, Origin::Pushed).expect(OK);
+    store.commit_tags(&local, None, *first.cid(), &[], &[time("1", 10), time("2", 20)]).expect(OK);
+    store.put(&second, Origin::Pushed).expect(OK);
+    let refused = store.commit_tags(&local, None, *second.cid(), &[], &[time("3", 30)]);
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })));
+    store.note_tags(&other, &[time("1", 99)]).expect(OK);
+    let store = reopen(store);
+    assert_eq!(known(&store, &local), [time("1", 10), time("2", 20)]);
+    // An earlier time is no news.
+    store.note_tags(&local, &[time("1", 5), time("2", 40), time("4", 50)]).expect(OK);
+    assert_eq!(known(&store, &local), [time("1", 10), time("2", 40), time("4", 50)]);
+    store.drop_tags(&local, &[time("1", 10), time("2", 20), time("9", 9)]).expect(OK);
+    let store = reopen(store);
+    assert_eq!(known(&store, &local), [time("2", 40), time("4", 50)]);
+    assert_eq!(store.timed_repositories(&local).expect(OK), ["team/app".parse().expect("valid")]);
+    store.drop_tags(&local, &known(&store, &local)).expect(OK);
+    let store = reopen(store);
+    assert!(known(&store, &local).is_empty() && store.timed_repositories(&local).expect(OK).is_empty());
+    assert_eq!(known(&store, &other), [time("1", 99)]);
 }
 
 fn uploads<S: Store>(store: S, reopen: &mut impl FnMut(S) -> S) {

@@ -3,6 +3,7 @@
 use crate::{
     http::Origin,
     ops::{Observers, Surroundings},
+    rules::TagRules,
     tree::{Missing, Platform},
 };
 use cidery_access::Access;
@@ -26,6 +27,10 @@ pub struct Config {
     pub deletes: bool,
     /// Whether nothing can be pushed or deleted over HTTP.
     pub read_only: bool,
+    /// Which tags never change, and which are kept for how long.
+    pub tag_rules: TagRules,
+    /// How often tags are looked for that no rule keeps.
+    pub retention_period: Duration,
     /// Web pages of other sites that may use the API with whatever rights their visitor has.
     pub cors: Vec<Origin>,
     /// Who may do what; without it, or as long as it knows no accounts, whoever reaches the listener may pull,
@@ -85,6 +90,8 @@ impl Default for Config {
             require_platforms: Vec::new(),
             deletes: true,
             read_only: false,
+            tag_rules: TagRules::default(),
+            retention_period: Duration::from_secs(3600),
             cors: Vec::new(),
             access: None,
             manifest_limit: 4 << 20,

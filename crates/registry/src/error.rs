@@ -2,6 +2,7 @@
 
 use crate::{
     foreign::BadBlob,
+    ops::NoRoom,
     tree::{TreeError, list},
 };
 use cidery_core::{Digest, NameError, Namespace, ResolveError, StoreError};
@@ -73,6 +74,9 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// Somebody who must be told of it cannot be: then it is not done.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// A thread of the runtime failed.
     #[error("a task of the registry failed")]
     Task(#[from] tokio::task::JoinError),

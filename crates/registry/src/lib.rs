@@ -9,6 +9,7 @@
 //!             ├─ foreign   other people's roots: one session each, fetched ahead of a pull
 //!             ├─ archive   images in and out as files
 //!             ├─ ops       health, metrics, and who hears what was done
+//!             ├─ rules     tags that never change, and which tags are kept for how long; retention removes the others
 //!             └─ tree      a namespace's state; the one writer and immutable snapshots
 //! ```
 //!
@@ -17,7 +18,7 @@
 //! [`cidery_core::Network`] and [`cidery_core::Session`]. A request in an owned namespace uses neither, but for
 //! content that a manifest there names and nobody pushed.
 //!
-//! Tasks: one for housekeeping (expired uploads, idle sessions), one writer per owned namespace, one
+//! Tasks: one for housekeeping (expired uploads, idle sessions), one for retention if there are rules, one writer per owned namespace, one
 //! per connection, one per upload request, one per blob response, and one per image that is fetched
 //! ahead. All end with what they serve. Hashing and reading of local blocks happen on blocking
 //! threads, for one batch or leaf at a time, so that no slow client holds one.
@@ -38,6 +39,8 @@ mod places;
 mod pull;
 mod purge;
 mod registry;
+mod retention;
+mod rules;
 mod stream;
 mod touched;
 pub mod tree;
@@ -53,4 +56,6 @@ pub use pin::{PinError, Pinning};
 pub use pull::{Progress, Pulled};
 pub use purge::{Purge, Purged};
 pub use registry::Registry;
+pub use retention::{Gone, GoneTag, Retained};
+pub use rules::{Covered, Retention, TagRules};
 pub use touched::Touched;

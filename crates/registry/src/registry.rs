@@ -10,6 +10,8 @@ use crate::{
     ops::{Observers, metrics::Metrics},
     patience::{Patience, Pressure},
     places::Places,
+    retention,
+    rules::TagRules,
     tree::{Blob, Snapshot, Tree},
     upload::Uploads,
 };
@@ -57,6 +59,8 @@ pub(crate) struct Inner {
     pub uploads: Arc<Uploads>,
     /// Searches for what own manifests name and nobody pushed.
     pub lacking: Semaphore,
+    /// The one run of retention.
+    pub retaining: Semaphore,
     /// Places of blobs that are on their way to clients.
     pub downloads: Places,
     /// Places of manifests that are large, and in memory while they arrive.
@@ -129,7 +133,8 @@ impl Registry {
             if trees.contains_key(&namespace) {
                 continue;
             }
-            let tree = Tree::open(namespace.clone(), blocks.clone(), roots.clone()).await;
+            let rules = config.tag_rules.clone();
+            let tree = Tree::open_with(namespace.clone(), blocks.clone(), roots.clone(), rules).await;
             let tree = tree.map_err(|source| OpenError::Tree { namespace: namespace.clone(), source })?;
             trees.insert(namespace, tree);
         }
@@ -151,6 +156,7 @@ impl Registry {
             verdicts,
             uploads,
             lacking,
+            retaining: Semaphore::new(1),
             downloads,
             large_manifests,
             pressure,
@@ -161,6 +167,9 @@ impl Registry {
         // Never so often that it would be work.
         let period = inner.config.session_idle.clamp(Duration::from_millis(100), HOUSEKEEPING);
         tokio::spawn(housekeeping(Arc::downgrade(&inner), period));
+        if inner.config.tag_rules.has_retention() {
+            tokio::spawn(retention::run(Arc::downgrade(&inner), inner.config.retention_period));
+        }
         Ok(Self { inner })
     }
 
@@ -241,6 +250,11 @@ impl Registry {
     /// Who is told of what is written: for what the owner does by other ways than HTTP.
     pub fn observers(&self) -> &Observers {
         &self.inner.config.observers
+    }
+
+    /// The rules about tags.
+    pub fn tag_rules(&self) -> &TagRules {
+        &self.inner.config.tag_rules
     }
 
     /// The namespaces this node owns, by name.

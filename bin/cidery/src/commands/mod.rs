@@ -12,6 +12,7 @@ mod pin;
 mod publish;
 mod pull;
 mod purge;
+mod retention;
 mod scrub;
 mod status;
 mod user;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, settings: &Settings) -> Result<()> {
         Command::Export(options) => export::run(&mut node, options).await,
         Command::Import(options) => import::run(&mut node, options).await,
         Command::Gc(options) => gc::run(&mut node, options).await,
+        Command::Retention(options) => retention::run(&mut node, options).await,
         Command::Purge(options) => purge::run(&mut node, options).await,
         Command::Du(Json { json }) => du::run(&mut node, json).await,
         Command::Backup(options) => backup::run(&mut node, options).await,

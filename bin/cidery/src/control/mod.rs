@@ -8,6 +8,7 @@ pub mod frame;
 mod long;
 mod peers;
 mod pin;
+mod retention;
 pub mod server;
 pub mod types;
 mod upkeep;

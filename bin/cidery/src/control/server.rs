@@ -1,7 +1,7 @@
 //! The node's side of the control socket: the routes, and the short commands.
 
 use super::{
-    long, pin,
+    long, pin, retention,
     types::{Image, NamespaceStatus, PublishRequest, Published, Status, UnpublishRequest},
     upkeep, zone,
 };
@@ -81,6 +81,7 @@ impl Control {
             .route("/export", post(long::export))
             .route("/import", post(long::import))
             .route("/gc", post(upkeep::collect))
+            .route("/retention", post(retention::run))
             .route("/backup", post(upkeep::backup))
             .route("/purge", post(upkeep::purge))
             .route("/du", post(upkeep::usage))

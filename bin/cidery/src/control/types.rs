@@ -217,6 +217,55 @@ pub struct Collected {
     pub seconds: f64,
 }
 
+/// Asks for a run of retention.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RetentionRequest {
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// `cidery retention --json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Retained {
+    /// Nothing was removed: this is what would be.
+    pub dry_run: bool,
+    /// Whether there are rules at all.
+    pub rules: bool,
+    /// Tags that some rule covers, those that went included.
+    pub covered: usize,
+    /// Tags that went.
+    pub tags: Vec<RetainedTag>,
+    /// Manifests that went with them.
+    pub manifests: Vec<RetainedManifest>,
+    /// Repositories that could not be looked through or changed.
+    pub failed: Vec<RetentionFailure>,
+}
+
+/// One tag in [`Retained`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RetainedTag {
+    /// `repository:tag`.
+    pub name: String,
+    /// What it stood for.
+    pub digest: Option<String>,
+    /// RFC 3339, UTC.
+    pub pushed: Option<String>,
+}
+
+/// One manifest in [`Retained`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RetainedManifest {
+    pub repository: String,
+    pub digest: String,
+}
+
+/// One repository in [`Retained`] that failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RetentionFailure {
+    pub repository: String,
+    pub error: String,
+}
+
 /// `cidery du --json`. Bytes are those of blocks, but for packs, journal and index: those are what
 /// they take on the disk.
 #[derive(Debug, Serialize, Deserialize)]

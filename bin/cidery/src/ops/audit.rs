@@ -86,7 +86,7 @@ struct Line<'a> {
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
-    /// `http`, or `command` for what was typed on this machine.
+    /// `http`, `command` for what was typed on this machine, or `retention` for what a rule removed.
     via: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
@@ -109,7 +109,7 @@ impl<'a> Line<'a> {
     fn new(event: &'a Event, target: &'a Target) -> Self {
         let http: Option<&HttpOrigin> = match &event.origin {
             Origin::Http(http) => Some(http),
-            Origin::Control => None,
+            Origin::Control | Origin::Retention => None,
         };
         Self {
             time: humantime::format_rfc3339_micros(event.at).to_string(),
@@ -121,7 +121,11 @@ impl<'a> Line<'a> {
             media_type: target.media_type.as_deref(),
             size: target.size,
             from: target.from.as_deref(),
-            via: if http.is_some() { "http" } else { "command" },
+            via: match event.origin {
+                Origin::Http(_) => "http",
+                Origin::Control => "command",
+                Origin::Retention => "retention",
+            },
             user: http.and_then(|http| http.user.as_deref()),
             remote: http.and_then(|http| http.address).map(|address| address.to_string()),
             client: http.and_then(|http| http.client).map(|client| client.to_string()),

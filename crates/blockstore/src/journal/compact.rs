@@ -7,10 +7,10 @@
 use super::{
     AppendError, BATCH_HEADER, Journal, NAME, batch_header, file_header,
     record::{Event, Record},
-    state::{PackMark, State, to_millis},
+    state::{PackMark, State, from_millis, to_millis},
 };
 use crate::{disk::Disk, format};
-use cidery_core::Cid;
+use cidery_core::{Cid, Tag, TagTime};
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -78,6 +78,18 @@ impl State {
         for (pack, dead) in &self.dead {
             let parts = dead.chunks(OFFSETS);
             events.extend(parts.map(|offsets| Event::Dead { pack: *pack, offsets: offsets.to_vec() }));
+        }
+        for (namespace, space) in &self.spaces {
+            let mut times = Vec::new();
+            for (repository, tags) in &space.tags {
+                let time = |(tag, at): (&Tag, &u64)| TagTime {
+                    repository: repository.clone(),
+                    tag: tag.clone(),
+                    at: from_millis(*at),
+                };
+                times.extend(tags.iter().map(time));
+            }
+            events.extend(Event::tagged(namespace, &times));
         }
         events.push(Event::Collected { upto: self.collected, past: 0 });
         events

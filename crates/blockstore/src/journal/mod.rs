@@ -26,7 +26,7 @@ mod state;
 
 pub(crate) use compact::image;
 pub(crate) use record::{Event, MAX_BODY, Record};
-pub(crate) use state::{PackMark, Published, Space, State, to_millis};
+pub(crate) use state::{PackMark, Published, Space, State, from_millis, to_millis};
 
 use crate::{
     codec::{Put, Take},

@@ -2,13 +2,16 @@
 
 use super::state::{from_millis, to_millis};
 use crate::codec::{Put, Take};
-use cidery_core::{Cid, Digest, Link, Namespace, Pin, Pinned, PublishMode, RepositoryName, UploadRecord};
+use cidery_core::{Cid, Digest, Link, Namespace, Pin, Pinned, PublishMode, RepositoryName, TagTime, UploadRecord};
 
 /// The highest kind of record that is known here. 11 (an encrypted namespace) is reserved.
-pub(crate) const LAST_KIND: u8 = 16;
+pub(crate) const LAST_KIND: u8 = 18;
 
 /// The largest body of one record, in bytes.
 pub(crate) const MAX_BODY: usize = 16 << 20;
+
+/// Tags in one record, each of at most four hundred bytes.
+const TAGS: usize = 1 << 14;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub(crate) enum Event {
     Pinned(Pinned),
     /// Kind 16: a pin of this name is no more.
     Unpinned(String),
+    /// Kind 17: tags were pushed at these times, or later.
+    Tagged { namespace: Namespace, tags: Vec<TagTime> },
+    /// Kind 18: it is not known any more when they were pushed, if it was then.
+    Untagged { namespace: Namespace, tags: Vec<TagTime> },
 }
 
 /// An event in its place.
@@ -63,6 +70,18 @@ pub(crate) enum BadRecord {
 }
 
 impl Event {
+    /// That tags were pushed, in records that are not too large.
+    pub(crate) fn tagged(namespace: &Namespace, tags: &[TagTime]) -> Vec<Self> {
+        let event = |tags: &[TagTime]| Self::Tagged { namespace: namespace.clone(), tags: tags.to_vec() };
+        tags.chunks(TAGS).map(event).collect()
+    }
+
+    /// That it is not known any more when they were, likewise.
+    pub(crate) fn untagged(namespace: &Namespace, tags: &[TagTime]) -> Vec<Self> {
+        let event = |tags: &[TagTime]| Self::Untagged { namespace: namespace.clone(), tags: tags.to_vec() };
+        tags.chunks(TAGS).map(event).collect()
+    }
+
     /// Whether it may make blocks reachable.
     pub(crate) fn reaches(&self) -> bool {
         matches!(self, Self::Root { .. } | Self::Linked(_) | Self::Upload(_) | Self::Published { .. } | Self::Pinned(_))
@@ -85,6 +104,8 @@ impl Event {
             Self::Collected { .. } => 14,
             Self::Pinned(_) => 15,
             Self::Unpinned(_) => 16,
+            Self::Tagged { .. } => 17,
+            Self::Untagged { .. } => 18,
         }
     }
 
@@ -148,6 +169,15 @@ impl Event {
                 out.put_cids(purged);
             }
             Self::Unpinned(name) => out.put_bytes(name.as_bytes()),
+            Self::Tagged { namespace, tags } | Self::Untagged { namespace, tags } => {
+                out.put_bytes(namespace.as_str().as_bytes());
+                out.put_u32(tags.len() as u32);
+                for TagTime { repository, tag, at } in tags {
+                    out.put_bytes(repository.as_str().as_bytes());
+                    out.put_bytes(tag.as_str().as_bytes());
+                    out.put_u64(to_millis(*at));
+                }
+            }
         }
     }
 
@@ -198,10 +228,22 @@ impl Event {
                 Self::Pinned(Pinned { pin, at, purged: take.cids()? })
             }
             16 => Self::Unpinned(take.parse()?),
+            17 => Self::Tagged { namespace: take.parse()?, tags: tag_times(&mut take)? },
+            18 => Self::Untagged { namespace: take.parse()?, tags: tag_times(&mut take)? },
             _ => return None,
         };
         take.is_empty().then_some(event)
     }
+}
+
+fn tag_times(take: &mut Take<'_>) -> Option<Vec<TagTime>> {
+    let count = take.u32()?;
+    // Not reserved by a number that nobody vouches for.
+    let mut tags = Vec::new();
+    for _ in 0..count {
+        tags.push(TagTime { repository: take.parse()?, tag: take.parse()?, at: from_millis(take.u64()?) });
+    }
+    Some(tags)
 }
 
 impl Record {
@@ -236,6 +278,10 @@ mod tests {
     use super::*;
     use cidery_core::Block;
     use proptest::prelude::*;
+
+    fn tag(name: &str, millis: u64) -> TagTime {
+        TagTime { repository: "team/app".parse().unwrap(), tag: name.parse().unwrap(), at: from_millis(millis) }
+    }
 
     pub(super) fn samples() -> Vec<Event> {
         let cid = *Block::raw(&b"x"[..]).cid();
@@ -278,6 +324,8 @@ mod tests {
                 purged: vec![cid],
             }),
             Event::Unpinned("example.com/app:1".into()),
+            Event::Tagged { namespace: Namespace::local(), tags: vec![tag("1", 5), tag("2", u32::MAX.into())] },
+            Event::Untagged { namespace: Namespace::local(), tags: vec![tag("1", 5)] },
         ]
     }
 

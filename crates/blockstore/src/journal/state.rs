@@ -2,8 +2,8 @@
 
 use super::record::{Event, Record};
 use cidery_core::{
-    Cid, Digest, Link, Namespace, NamespaceState, Pinned, Publication, PublishMode, RepositoryName, RootEntry,
-    UploadRecord,
+    Cid, Digest, Link, Namespace, NamespaceState, Pinned, Publication, PublishMode, RepositoryName, RootEntry, Tag,
+    TagTime, UploadRecord,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -20,6 +20,8 @@ pub(crate) struct Space {
     pub(crate) history: VecDeque<RootEntry>,
     pub(crate) links: BTreeMap<(RepositoryName, Digest), Stamped<Link>>,
     pub(crate) publication: Option<Published>,
+    /// When tags were pushed, where that matters, in milliseconds since 1970.
+    pub(crate) tags: BTreeMap<RepositoryName, BTreeMap<Tag, u64>>,
 }
 
 /// A fact with the place and time of its record.
@@ -137,6 +139,15 @@ impl State {
             Event::Unpinned(name) => {
                 self.pins.remove(name);
             }
+            Event::Tagged { namespace, tags } => {
+                let space = self.spaces.entry(namespace.clone()).or_default();
+                tags.iter().for_each(|time| space.tagged(time));
+            }
+            Event::Untagged { namespace, tags } => {
+                if let Some(space) = self.spaces.get_mut(namespace) {
+                    tags.iter().for_each(|time| space.untagged(time));
+                }
+            }
             Event::PackFlushed { pack, salt, len } => {
                 if !self.removed.contains(pack) {
                     self.packs.insert(*pack, PackMark { salt: *salt, len: *len });
@@ -176,8 +187,7 @@ impl State {
     /// Everything that has to come back after a replay.
     #[cfg(test)]
     pub(crate) fn facts(&self) -> Vec<String> {
-        let said = |space: &&Space| space.root().is_some() || !space.links.is_empty() || space.publication.is_some();
-        let spaces = self.spaces.iter().filter(|(_, space)| said(space)).map(|space| format!("{space:?}"));
+        let spaces = self.spaces.iter().filter(|(_, space)| space.says_something()).map(|space| format!("{space:?}"));
         let uploads = self.uploads.iter().map(|upload| format!("{upload:?}"));
         let packs = self.packs.iter().map(|pack| format!("{pack:?}"));
         let dead = self.dead.iter().map(|dead| format!("dead {dead:?}"));
@@ -192,6 +202,32 @@ impl State {
 }
 
 impl Space {
+    #[cfg(test)]
+    fn says_something(&self) -> bool {
+        self.root().is_some() || !self.links.is_empty() || self.publication.is_some() || !self.tags.is_empty()
+    }
+
+    fn tagged(&mut self, TagTime { repository, tag, at }: &TagTime) {
+        let millis = to_millis(*at);
+        match self.tags.get_mut(repository) {
+            Some(tags) => {
+                let known = tags.entry(tag.clone()).or_insert(millis);
+                *known = millis.max(*known);
+            }
+            None => drop(self.tags.insert(repository.clone(), BTreeMap::from([(tag.clone(), millis)]))),
+        }
+    }
+
+    fn untagged(&mut self, TagTime { repository, tag, at }: &TagTime) {
+        let Some(tags) = self.tags.get_mut(repository) else { return };
+        if tags.get(tag) == Some(&to_millis(*at)) {
+            tags.remove(tag);
+            if tags.is_empty() {
+                self.tags.remove(repository);
+            }
+        }
+    }
+
     pub(crate) fn root(&self) -> Option<&RootEntry> {
         self.history.back()
     }

@@ -5,12 +5,15 @@ use super::{
     blocks::only_store,
     round::{Op, Outcome, key},
 };
-use crate::journal::{Event, Space, to_millis};
+use crate::journal::{Event, Space, from_millis, to_millis};
 use cidery_core::{
-    Cid, CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RootEntry, RootStore,
-    StoreError, UploadRecord,
+    Cid, CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RepositoryName, RootEntry,
+    RootStore, StoreError, Tag, TagTime, UploadRecord,
 };
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 impl Inner {
     fn space<T: Default>(&self, namespace: &Namespace, read: impl FnOnce(&Space) -> T) -> T {
@@ -46,6 +49,17 @@ impl RootStore for DiskStore {
         root: Cid,
         folded: &[Link],
     ) -> Result<RootEntry, CommitError> {
+        self.commit_tags(namespace, expected, root, folded, &[])
+    }
+
+    fn commit_tags(
+        &self,
+        namespace: &Namespace,
+        expected: Option<Cid>,
+        root: Cid,
+        folded: &[Link],
+        tags: &[TagTime],
+    ) -> Result<RootEntry, CommitError> {
         let inner = &self.0.inner;
         inner.check_open()?;
         let folded: Vec<_> = folded.iter().map(key).collect();
@@ -55,7 +69,8 @@ impl RootStore for DiskStore {
         back.retain(|file| inner.withdrawn.is_forgotten(file));
         let mut readmitted = inner.withdrawn.take_readmitted();
         readmitted.extend(&back);
-        let op = Op::Commit { namespace: namespace.clone(), expected, root, folded, readmitted: readmitted.clone() };
+        let (namespace_of, back_again, tags) = (namespace.clone(), readmitted.clone(), tags.to_vec());
+        let op = Op::Commit { namespace: namespace_of, expected, root, folded, readmitted: back_again, tags };
         let outcome = inner.submit(op).inspect_err(|_| inner.withdrawn.give_back_readmitted(readmitted))?;
         inner.show_again(&back);
         inner.count_commit();
@@ -67,6 +82,33 @@ impl RootStore for DiskStore {
             inner.extend_marks(namespace, &root);
         }
         Ok(entry)
+    }
+
+    fn note_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        self.0.inner.note_down(Event::tagged(namespace, tags))
+    }
+
+    fn drop_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        self.0.inner.note_down(Event::untagged(namespace, tags))
+    }
+
+    fn tag_times(
+        &self,
+        namespace: &Namespace,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, SystemTime>, StoreError> {
+        let times = |tags: &BTreeMap<Tag, u64>| tags.iter().map(|(tag, at)| (tag.clone(), from_millis(*at))).collect();
+        Ok(self.0.inner.space(namespace, |space| space.tags.get(repository).map(times).unwrap_or_default()))
+    }
+
+    fn timed_repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StoreError> {
+        Ok(self.0.inner.space(namespace, |space| space.tags.keys().cloned().collect()))
     }
 
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {

@@ -6,7 +6,8 @@ use crate::{
     pack::Pack,
 };
 use cidery_core::{
-    Cid, CommitError, Digest, Link, Namespace, Pinned, PublishMode, RepositoryName, RootEntry, StoreError, UploadRecord,
+    Cid, CommitError, Digest, Link, Namespace, Pinned, PublishMode, RepositoryName, RootEntry, StoreError, TagTime,
+    UploadRecord,
 };
 use std::{
     collections::HashMap,
@@ -25,6 +26,8 @@ pub(super) enum Op {
         folded: Vec<(RepositoryName, Digest)>,
         /// Files that were forgotten once and put again since.
         readmitted: Vec<Cid>,
+        /// When tags in it were pushed.
+        tags: Vec<TagTime>,
     },
     Publish {
         namespace: Namespace,
@@ -60,7 +63,7 @@ impl Op {
     /// About how many bytes it takes in the journal.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Commit { folded, .. } => SMALL + folded.len() * 2 * SMALL,
+            Self::Commit { folded, tags, .. } => SMALL + folded.len() * 2 * SMALL + tags.len() * SMALL,
             Self::Collected { still, .. } => SMALL + still.len() * FILE,
             Self::Notes(events) => events.iter().map(note_size).sum(),
             _ => SMALL,
@@ -74,6 +77,7 @@ fn note_size(event: &Event) -> usize {
             Event::Upload(UploadRecord { pins, state, .. }) => state.len() + pins.len() * FILE,
             Event::Dead { offsets, .. } => offsets.len() * 4,
             Event::Forgotten(files) => files.len() * FILE,
+            Event::Tagged { tags, .. } | Event::Untagged { tags, .. } => tags.len() * SMALL,
             Event::Pinned(Pinned { pin, purged, .. }) => (pin.roots.len() + pin.blocks.len() + purged.len()) * FILE,
             _ => 0,
         }
@@ -128,7 +132,7 @@ impl Draft<'_> {
                     self.record(event)?;
                 }
             }
-            Op::Commit { namespace, expected, root, folded, readmitted } => {
+            Op::Commit { namespace, expected, root, folded, readmitted, tags } => {
                 let current = self.root(&namespace);
                 if current != expected {
                     return Err(CommitError::Conflict { namespace, current });
@@ -137,6 +141,9 @@ impl Draft<'_> {
                     self.record(Event::Readmitted(readmitted))?;
                 }
                 let sequence = self.record(Event::Root { namespace: namespace.clone(), root, folded })?;
+                for event in Event::tagged(&namespace, &tags) {
+                    self.record(event)?;
+                }
                 self.roots.insert(namespace, root);
                 let at = UNIX_EPOCH + Duration::from_millis(self.at);
                 return Ok(Outcome::Root(RootEntry { cid: root, sequence, at }));

@@ -3,10 +3,13 @@
 use super::rig::Rig;
 use crate::{DiskStore, OpenError, Options, disk::faulty::Fate};
 use cidery_core::{
-    Block, Blockstore, Cid, Digest, Link, Namespace, Origin, PublishMode, RootStore, StoreError, UploadRecord,
+    Block, Blockstore, Cid, Digest, Link, Namespace, Origin, PublishMode, RootStore, StoreError, TagTime, UploadRecord,
     suite::node,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 fn block(n: u32) -> Block {
     Block::raw(format!("block {n} ").repeat(30).into_bytes())
@@ -20,6 +23,11 @@ fn link(n: u32) -> Link {
     let cid = *block(n).cid();
     let digest = Digest::sha256(cid.hash().digest().try_into().unwrap());
     Link { namespace: Namespace::local(), repository: "app".parse().unwrap(), digest, cid, size: 300 }
+}
+
+fn time(tag: &str, second: u64) -> TagTime {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    TagTime::new("team/app".parse().unwrap(), tag.parse().unwrap(), at)
 }
 
 fn commit(store: &DiskStore, namespace: &Namespace, children: &[Cid], folded: &[Link]) -> Cid {
@@ -59,6 +67,9 @@ fn eventful(rig: &Rig) -> DiskStore {
     store.forget(&[*block(20).cid()]).unwrap();
     (0..6).for_each(|n| store.save_upload(&upload(n, 100)).unwrap());
     store.drop_upload("u3").unwrap();
+    store.note_tags(&local, &[time("1", 5), time("2", 6), time("3", 7)]).unwrap();
+    store.note_tags(&local, &[time("1", 8)]).unwrap();
+    store.drop_tags(&local, &[time("2", 6), time("3", 1)]).unwrap();
     // Again, and since a forgotten one is linked, it is none any more.
     store.put(&block(0), Origin::Pushed).unwrap();
     store.link(&link(0)).unwrap();
@@ -274,4 +285,22 @@ fn on_a_real_disk_too() {
     let uploads = store.uploads().unwrap();
     assert!(uploads.len() == 4 && uploads.iter().all(|upload| upload.state[0] == 199));
     assert!(!dir.path().join("journal.new").exists());
+}
+
+/// More tags than one record holds come back, each with its time.
+#[test]
+fn times_of_many_tags_are_said_in_several_records() {
+    let rig = Rig::with_kept_index();
+    let store = rig.open().unwrap();
+    let long = "x".repeat(100);
+    let many: Vec<TagTime> = (0..60_000).map(|n| time(&format!("{long}{n}"), n)).collect();
+    store.note_tags(&Namespace::local(), &many).unwrap();
+    assert_replays(&rig, &store);
+    store.inner().shorten_journal_now().unwrap();
+    assert_replays(&rig, &store);
+    store.drop_tags(&Namespace::local(), &many[1..]).unwrap();
+    drop(store);
+    let store = rig.open().unwrap();
+    let times = store.tag_times(&Namespace::local(), &"team/app".parse().unwrap()).unwrap();
+    assert_eq!(times.into_iter().collect::<Vec<_>>(), [(many[0].tag.clone(), many[0].at)]);
 }

@@ -47,6 +47,7 @@ pub enum Fault {
     RangeInvalid,
     SizeInvalid,
     Stopping,
+    TagImmutable,
     TagInvalid,
     TooManyDownloads,
     TooManyLogins,
@@ -103,6 +104,8 @@ impl Fault {
             Self::RangeInvalid => (S::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", "invalid content range"),
             Self::SizeInvalid => (S::BAD_REQUEST, "SIZE_INVALID", "provided length did not match content length"),
             Self::Stopping => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the registry is stopping"),
+            // As the largest registry with such tags has it, which tools know.
+            Self::TagImmutable => (S::BAD_REQUEST, "TAG_INVALID", "the tag is immutable"),
             Self::TagInvalid => (S::BAD_REQUEST, "TAG_INVALID", "manifest tag did not match URI"),
             Self::TooManyDownloads => {
                 (S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too many blobs are on their way; come back in a moment")
@@ -280,7 +283,8 @@ impl From<TreeError> for ApiError {
                 Self { each: missing(digests), ..Self::new(Fault::ManifestBlobUnknown, error.to_string()) }
             }
             TreeError::NotAllowed(message) => Self::new(Fault::Denied, message),
-            TreeError::InUse { .. } => {
+            TreeError::Immutable { .. } => Self::new(Fault::TagImmutable, error.to_string()),
+            TreeError::InUse { .. } | TreeError::Undeletable { .. } => {
                 Self::new(Fault::InUse, error.to_string()).with(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
             }
             TreeError::TooLarge { .. } => Self::new(Fault::ManifestTooLarge, error.to_string()),
@@ -336,6 +340,7 @@ impl From<Error> for ApiError {
             Error::BadBlob(error) => error.into(),
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
             Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
+            Error::NoRoom(error) => error.into(),
             Error::Task(_) => Self::from(Fault::Internal).because(error),
         }
     }

@@ -97,6 +97,8 @@ pub enum Origin {
     Http(Box<HttpOrigin>),
     /// A command on this machine.
     Control,
+    /// A rule of retention.
+    Retention,
 }
 
 /// A request. Nothing here is a secret: no credentials, no query.

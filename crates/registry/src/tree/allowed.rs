@@ -4,10 +4,18 @@ use super::{
     May, TreeError,
     commit::{Addition, Work},
     layout,
+    tagged::Tagged,
 };
-use cidery_core::RepositoryName;
+use crate::names;
+use cidery_core::{Digest, RepositoryName, Tag};
+use std::collections::HashMap;
 
 impl Work {
+    /// Whether it has to be looked at what an addition changes.
+    pub(super) fn is_restricted(&self, repository: &RepositoryName, image: &Addition, may: May) -> bool {
+        may != May::default() || image.tags.iter().any(|(tag, _)| self.is_immutable(repository, tag))
+    }
+
     /// Refuses an addition that changes more than it may, in the root as of the last flush.
     pub(super) async fn check_allowed(
         &self,
@@ -25,13 +33,12 @@ impl Work {
                 }
             }
         }
+        // An archive may have a tag twice.
+        let mut set: HashMap<&Tag, &Digest> = HashMap::new();
         for (tag, digest) in &image.tags {
-            let current = match self.find(&layout::repository(repository)).await? {
-                Some(directory) => {
-                    let path = layout::tag_current(repository, tag);
-                    self.reader.link(&directory, layout::in_repository(repository, &path)).await?
-                }
-                None => None,
+            let current = match set.insert(tag, digest) {
+                Some(earlier) => Some(earlier.clone()),
+                None => self.current(repository, tag).await?,
             };
             match current {
                 None if !may.create => {
@@ -45,9 +52,54 @@ impl Work {
                          another tag"
                     )));
                 }
+                Some(other) if other != *digest && self.is_immutable(repository, tag) => {
+                    return Err(TreeError::Immutable { repository: self.full_name(repository), tag: tag.clone() });
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Refuses to delete a tag that is immutable.
+    pub(super) async fn check_tag_deletable(&self, repository: &RepositoryName, tag: &Tag) -> Result<(), TreeError> {
+        if self.is_immutable(repository, tag) && self.find(&layout::tag(repository, tag)).await?.is_some() {
+            return Err(TreeError::Undeletable { repository: self.full_name(repository), tag: tag.clone() });
+        }
+        Ok(())
+    }
+
+    /// Refuses to delete a manifest that an immutable tag stands for.
+    pub(super) async fn check_manifest_deletable(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tagged: &Tagged,
+    ) -> Result<(), TreeError> {
+        if !self.rules.has_immutable() {
+            return Ok(());
+        }
+        for tag in self.tagged_now(repository, digest, tagged).await?.tags() {
+            if self.is_immutable(repository, tag) && self.current(repository, tag).await?.as_ref() == Some(digest) {
+                return Err(TreeError::Undeletable { repository: self.full_name(repository), tag: tag.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What a tag stands for, in the root as of the last flush.
+    async fn current(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, TreeError> {
+        let Some(directory) = self.find(&layout::repository(repository)).await? else { return Ok(None) };
+        let path = layout::tag_current(repository, tag);
+        self.reader.link(&directory, layout::in_repository(repository, &path)).await
+    }
+
+    fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        self.rules.has_immutable() && self.rules.is_immutable(&self.full_name(repository), tag)
+    }
+
+    /// The name that rules know a repository by.
+    pub(super) fn full_name(&self, repository: &RepositoryName) -> String {
+        names::full_name(&self.namespace, repository)
     }
 }

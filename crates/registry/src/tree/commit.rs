@@ -12,19 +12,22 @@ use super::{
     overlay::Overlay,
     pending::Pending,
     reader::Reader,
+    retire::Retirement,
     tagged::Tagged,
     tidy::Unnamed,
     writer::Shared,
 };
+use crate::rules::TagRules;
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
-    StoreError, Tag, codec,
+    RootStore, StoreError, Tag, TagTime, codec,
 };
 use cidery_unixfs::FileBuilder;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 /// A manifest that was checked as far as it goes by itself.
@@ -38,7 +41,8 @@ pub(super) struct Prepared {
 pub(super) enum Edit {
     /// Links blobs, manifests and tags into a repository, and folds in the journalled links that they name.
     Add { repository: RepositoryName, image: Addition, missing: Missing, may: May },
-    /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to.
+    /// Removes a tag, a manifest or a blob; with `unused` only what no manifest refers to and no immutable tag stands
+    /// for.
     Delete { repository: RepositoryName, what: Target, unused: bool },
     /// Makes links of blobs that no manifest names.
     Unname { repository: RepositoryName, found: Unnamed },
@@ -46,6 +50,8 @@ pub(super) enum Edit {
     Fold { repository: RepositoryName, late: Vec<Lacking> },
     /// Ends links that no manifest named in time.
     Expire { links: Vec<Link> },
+    /// Removes tags that no rule of retention keeps, and what only they need.
+    Retire { repository: RepositoryName, what: Retirement },
 }
 
 /// What is added to a repository.
@@ -91,8 +97,14 @@ pub(super) struct Work {
     pub(super) lacking: Vec<Lacking>,
     /// Its manifests.
     pub(super) arrived: Vec<(RepositoryName, Digest)>,
+    /// Its tags, where a rule of retention asks when they were pushed.
+    pub(super) tagged: Vec<TagTime>,
+    /// Tags that it takes out for such a rule.
+    pub(super) untagged: Vec<TagTime>,
     pub(super) backlinks: Arc<Mutex<Backlinks>>,
     pub(super) named: AllNamed,
+    pub(super) roots: Arc<dyn RootStore>,
+    pub(super) rules: TagRules,
     out: StoreWriter,
 }
 
@@ -113,8 +125,12 @@ impl Work {
             untidy: Vec::new(),
             lacking: Vec::new(),
             arrived: Vec::new(),
+            tagged: Vec::new(),
+            untagged: Vec::new(),
+            roots: shared.roots.clone(),
             backlinks: shared.backlinks.clone(),
             named: shared.named.clone(),
+            rules: shared.rules.clone(),
             out,
         }
     }
@@ -175,6 +191,11 @@ impl Work {
         self.arrived.extend(image.manifests.iter().map(|one| (repository.clone(), one.digest.clone())));
         for blob in journalled {
             self.settle(repository, &blob);
+        }
+        if self.rules.has_retention() && self.rules.retains(&self.full_name(repository)) {
+            // Also those that stood for it before: pushed again is pushed.
+            let now = SystemTime::now();
+            self.tagged.extend(image.tags.iter().map(|(tag, _)| TagTime::new(repository.clone(), tag.clone(), now)));
         }
         Ok(())
     }

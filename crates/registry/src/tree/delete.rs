@@ -16,12 +16,12 @@ use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag};
 pub(super) struct Standing {
     root: Option<Cid>,
     overlay: Overlay,
-    lengths: [usize; 4],
+    lengths: [usize; 5],
 }
 
 impl Work {
     /// Deletes from the root; nothing may be pending. With `unused` only what no manifest of the repository refers
-    /// to. `false` if there is no such thing. After an error everything is as before.
+    /// to, and no immutable tag stands for. `false` if there is no such thing. After an error everything is as before.
     pub async fn delete(
         &mut self,
         repository: &RepositoryName,
@@ -34,6 +34,13 @@ impl Work {
             && self.is_named(repository, digest).await?
         {
             return Err(TreeError::InUse { repository: repository.clone(), digest: digest.clone() });
+        }
+        match what {
+            Target::Tag(tag) => self.check_tag_deletable(repository, tag).await?,
+            Target::Manifest(digest, tagged) if unused => {
+                self.check_manifest_deletable(repository, digest, tagged).await?;
+            }
+            _ => {}
         }
         let deleted = match what {
             Target::Tag(tag) => self.delete_tag(repository, tag).await,
@@ -55,7 +62,8 @@ impl Work {
 
     /// What an edit that fails goes back to.
     pub(super) fn standing(&self) -> Standing {
-        let lengths = [self.settled.len(), self.unnamed.len(), self.forgotten.len(), self.untidy.len()];
+        let lengths =
+            [self.settled.len(), self.unnamed.len(), self.forgotten.len(), self.untidy.len(), self.untagged.len()];
         Standing { root: self.root, overlay: self.overlay.clone(), lengths }
     }
 
@@ -63,11 +71,12 @@ impl Work {
     pub(super) fn undo_unless<T>(&mut self, done: Result<T, TreeError>, before: Standing) -> Result<T, TreeError> {
         if done.is_err() {
             (self.root, self.overlay) = (before.root, before.overlay);
-            let [settled, unnamed, forgotten, untidy] = before.lengths;
+            let [settled, unnamed, forgotten, untidy, untagged] = before.lengths;
             self.settled.truncate(settled);
             self.unnamed.truncate(unnamed);
             self.forgotten.truncate(forgotten);
             self.untidy.truncate(untidy);
+            self.untagged.truncate(untagged);
             self.pending = Default::default();
         }
         done
@@ -118,13 +127,23 @@ impl Work {
         Ok(true)
     }
 
+    /// The tags that have to do with a manifest, in the root as of the last flush.
+    pub(super) async fn tagged_now(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        tagged: &Tagged,
+    ) -> Result<Tagged, TreeError> {
+        match tagged.up_to(&self.reader, self.root, repository, digest).await {
+            Ok(tagged) => Ok(tagged),
+            // What was looked through may be collected by now.
+            Err(_) => Tagged::default().up_to(&self.reader, self.root, repository, digest).await,
+        }
+    }
+
     /// Removes the tags that stand for a manifest, and the notes that others once did.
     async fn untag(&mut self, repository: &RepositoryName, digest: &Digest, tagged: &Tagged) -> Result<(), TreeError> {
-        let tagged = match tagged.up_to(&self.reader, self.root, repository, digest).await {
-            Ok(tagged) => tagged,
-            // What was looked through may be collected by now.
-            Err(_) => Tagged::default().up_to(&self.reader, self.root, repository, digest).await?,
-        };
+        let tagged = self.tagged_now(repository, digest, tagged).await?;
         for tag in tagged.tags() {
             let path = layout::tag(repository, tag);
             let Some(directory) = self.find(&path).await? else { continue };

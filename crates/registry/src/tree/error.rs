@@ -1,7 +1,7 @@
 //! What can go wrong with a tree. The HTTP side maps each variant by one table.
 
 use super::manifest::ManifestError;
-use cidery_core::{CommitError, Digest, FetchError, RepositoryName, StoreError};
+use cidery_core::{CommitError, Digest, FetchError, RepositoryName, StoreError, Tag};
 use cidery_unixfs::UnixfsError;
 use std::sync::Arc;
 use thiserror::Error;
@@ -29,6 +29,25 @@ pub enum TreeError {
     /// The push would change what it may not (`DENIED`).
     #[error("{0}")]
     NotAllowed(String),
+    /// The push would let an immutable tag stand for something else (`TAG_INVALID`). Clients look for these words.
+    #[error(
+        "the image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the \
+         tag is immutable: push another tag"
+    )]
+    Immutable {
+        /// The repository's full name.
+        repository: String,
+        /// The tag.
+        tag: Tag,
+    },
+    /// An immutable tag stays, and so does what it stands for (405).
+    #[error("{repository}:{tag} is an immutable tag: neither it nor the manifest that it stands for can be deleted")]
+    Undeletable {
+        /// The repository's full name.
+        repository: String,
+        /// The tag.
+        tag: Tag,
+    },
     /// Larger than what is accepted or read (413 for a push).
     #[error("{what} has {size} bytes, more than the {limit} that are allowed")]
     TooLarge {

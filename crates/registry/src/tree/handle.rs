@@ -6,7 +6,7 @@ use super::{
     manifest::Parsed,
     writer::{self, Command, Done, Shared, on_thread},
 };
-use crate::hash::Hasher;
+use crate::{hash::Hasher, rules::TagRules};
 use cidery_core::{Blockstore, Bytes, Cid, Digest, Namespace, Reference, RepositoryName, RootStore, Tag};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -127,7 +127,20 @@ impl Tree {
         blocks: Arc<dyn Blockstore>,
         roots: Arc<dyn RootStore>,
     ) -> Result<Self, TreeError> {
-        let shared = Arc::new(on_thread(move || Shared::load(namespace, blocks, roots)).await??);
+        Self::open_with(namespace, blocks, roots, TagRules::default()).await
+    }
+
+    /// As [`Tree::open`], with rules about tags that hold for whoever writes.
+    ///
+    /// # Errors
+    /// As [`Tree::open`].
+    pub async fn open_with(
+        namespace: Namespace,
+        blocks: Arc<dyn Blockstore>,
+        roots: Arc<dyn RootStore>,
+        rules: TagRules,
+    ) -> Result<Self, TreeError> {
+        let shared = Arc::new(on_thread(move || Shared::load(namespace, blocks, roots, rules)).await??);
         let (queue, commands) = mpsc::channel(QUEUE);
         tokio::spawn(writer::run(shared.clone(), commands));
         Ok(Self { shared, queue })
@@ -183,7 +196,8 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::TooLarge`], [`TreeError::ManifestInvalid`], [`TreeError::DigestMismatch`],
-    /// [`TreeError::ManifestBlobUnknown`], [`TreeError::NotAllowed`]; [`TreeError::Store`] if it could not be made durable.
+    /// [`TreeError::ManifestBlobUnknown`], [`TreeError::NotAllowed`], [`TreeError::Immutable`]; [`TreeError::Store`] if it
+    /// could not be made durable.
     pub async fn push(&self, repository: &RepositoryName, push: Push) -> Result<Put, TreeError> {
         let Push { reference, mut tags, media_type, bytes, missing, may } = push;
         let digest = match reference {
@@ -224,11 +238,14 @@ impl Tree {
     }
 
     /// Removes a tag; `false` if there is none. Its manifest stays. Durable on return, like all deletes.
+    ///
+    /// # Errors
+    /// [`TreeError::Undeletable`] for an immutable tag.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, TreeError> {
         self.delete(repository, Target::Tag(tag.clone()), false).await
     }
 
-    /// Removes a manifest and the tags that stand for it; `false` if there is none. Its blobs stay.
+    /// Removes a manifest and the tags that stand for it, immutable ones too; `false` if there is none. Its blobs stay.
     pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
         let tagged = self.shared.tagged(repository, digest).await?;
         self.delete(repository, Target::Manifest(digest.clone(), tagged), false).await
@@ -268,7 +285,7 @@ impl Tree {
         if !matches!(what, Target::Tag(_)) {
             self.shared.prepare_backlinks().await?;
         }
-        Ok(self.send(Edit::Delete { repository: repository.clone(), what, unused }).await?.existed)
+        Ok(self.send(Edit::Delete { repository: repository.clone(), what, unused }).await?.did_something())
     }
 
     pub(super) async fn send(&self, edit: Edit) -> Result<Done, TreeError> {

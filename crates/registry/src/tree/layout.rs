@@ -127,6 +127,15 @@ pub fn referrers_tag(subject: &Digest) -> Tag {
     text.parse().unwrap_or_else(|_| unreachable!("{text} is a valid tag"))
 }
 
+/// What a tag is about that belongs to one manifest: the tag of [`referrers_tag`] that it begins with. Clients without
+/// a referrers API keep a manifest's referrers under that tag, and signatures under it and a suffix (`.sig`, `.att`).
+pub fn companion_of(tag: &Tag) -> Option<&str> {
+    let subject = tag.as_str().split('.').next()?;
+    let (algorithm, hex) = subject.split_once('-')?;
+    let is_hex = hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+    (is_hex && matches!(algorithm, "sha256" | "sha512")).then_some(subject)
+}
+
 /// The exact content of a `link` file: the digest, and no newline.
 pub fn link_content(digest: &Digest) -> &[u8] {
     digest.as_str().as_bytes()
@@ -174,6 +183,20 @@ mod tests {
     fn the_referrers_tag_is_cut_to_64_digits() {
         assert_eq!(referrers_tag(&Digest::sha256(&[2; 32])).as_str(), format!("sha256-{}", "02".repeat(32)));
         assert_eq!(referrers_tag(&Digest::sha512(&[3; 64])).as_str(), format!("sha512-{}", "03".repeat(32)));
+    }
+
+    #[test]
+    fn what_belongs_to_a_manifest_names_it() {
+        let hex = "0a".repeat(32);
+        for suffix in ["", ".sig", ".att", ".sbom", ".a.b"] {
+            let tag: Tag = format!("sha256-{hex}{suffix}").parse().unwrap();
+            assert_eq!(companion_of(&tag), Some(format!("sha256-{hex}").as_str()), "{tag}");
+        }
+        for other in
+            ["latest", "sha256-0a", &format!("sha256-{hex}0"), &format!("md5-{hex}"), &format!("x.sha256-{hex}")]
+        {
+            assert_eq!(companion_of(&other.parse().unwrap()), None, "{other}");
+        }
     }
 
     #[test]

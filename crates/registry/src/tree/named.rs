@@ -193,10 +193,10 @@ impl Tree {
         Ok(!self.shared.named_among(repository, vec![digest.clone()]).await?.0.is_empty())
     }
 
-    /// As [`Tree::delete_manifest`], but not what an index of the repository refers to.
+    /// As [`Tree::delete_manifest`], but not what an index of the repository refers to, or an immutable tag stands for.
     ///
     /// # Errors
-    /// [`TreeError::InUse`].
+    /// [`TreeError::InUse`], [`TreeError::Undeletable`].
     pub async fn delete_unused_manifest(
         &self,
         repository: &RepositoryName,

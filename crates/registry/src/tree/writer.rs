@@ -1,7 +1,7 @@
 //! The one writer of a namespace: a task that makes all commits that wait together, as one root.
 
 use super::{
-    Blob, May, NodeCache, TreeError,
+    Blob, NodeCache, TreeError,
     backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
@@ -9,10 +9,12 @@ use super::{
     named::AllNamed,
     overlay::Overlay,
     reader::Reader,
+    retire::Retired,
     view::View,
 };
+use crate::{names, rules::TagRules};
 use cidery_core::{
-    Blockstore, Cid, CommitError, Hold, Link, Namespace, RepositoryName, RootStore, ports::LocalFetcher,
+    Blockstore, Cid, CommitError, Hold, Link, Namespace, RepositoryName, RootStore, TagTime, ports::LocalFetcher,
 };
 use futures::executor::block_on;
 use parking_lot::{Mutex, RwLock};
@@ -34,10 +36,28 @@ pub(super) struct Command {
     pub reply: oneshot::Sender<Result<Done, TreeError>>,
 }
 
-/// What became of a member: the root after it, and whether what it deletes was there.
+/// What became of a member: the root after it, and what it did.
 pub(super) struct Done {
     pub root: Option<Cid>,
-    pub existed: bool,
+    pub did: Did,
+}
+
+impl Done {
+    /// Whether there was anything to do, say something to delete.
+    pub fn did_something(&self) -> bool {
+        match &self.did {
+            Did::Something(something) => *something,
+            Did::Retired(retired) => !retired.tags.is_empty(),
+        }
+    }
+}
+
+/// What a member did.
+pub(super) enum Did {
+    /// Something, or there was nothing to do.
+    Something(bool),
+    /// What it removed for a rule of retention.
+    Retired(Retired),
 }
 
 /// What the handles of a namespace, and its writer, share.
@@ -52,6 +72,7 @@ pub(super) struct Shared {
     pub untidy: Mutex<BTreeSet<RepositoryName>>,
     pub backlinks: Arc<Mutex<Backlinks>>,
     pub named: AllNamed,
+    pub rules: TagRules,
     /// What manifests lack.
     pub wanted: Mutex<Wanted>,
     /// Whoever derives them.
@@ -91,18 +112,27 @@ impl Shared {
         namespace: Namespace,
         blocks: Arc<dyn Blockstore>,
         roots: Arc<dyn RootStore>,
+        rules: TagRules,
     ) -> Result<Self, TreeError> {
         let root = roots.state(&namespace)?.root.map(|entry| entry.cid);
         let mut overlay = Overlay::default();
         for Link { repository, digest, cid, size, .. } in roots.links(&namespace)? {
             overlay.insert(&repository, Blob { digest, cid, size });
         }
+        // They are not kept up to date where no rule asks for them.
+        for repository in roots.timed_repositories(&namespace)? {
+            if !rules.retains(&names::full_name(&namespace, &repository)) {
+                let times = roots.tag_times(&namespace, &repository)?;
+                let times = times.into_iter().map(|(tag, at)| TagTime::new(repository.clone(), tag, at));
+                roots.drop_tags(&namespace, &times.collect::<Vec<_>>())?;
+            }
+        }
         let cache = Arc::new(NodeCache::default());
         let view = Arc::new(view(&blocks, &cache, root));
         let state = RwLock::new(State { view, overlay });
         let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
         let (named, wanted, preparing) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, wanted, preparing })
+        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, rules, wanted, preparing })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -143,7 +173,7 @@ impl Shared {
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
                     let root = work.root;
-                    let done = |result: Result<bool, TreeError>| result.map(|existed| Done { root, existed });
+                    let done = |result: Result<Did, TreeError>| result.map(|did| Done { root, did });
                     return Ok(results.into_iter().map(done).collect());
                 }
             }
@@ -157,17 +187,26 @@ impl Shared {
         self.roots.link_all(&unnamed)?;
         match work.root {
             Some(root) if work.root != before => {
-                self.roots.commit(&self.namespace, before, root, &work.settled)?;
+                self.roots.commit_tags(&self.namespace, before, root, &work.settled, &work.tagged)?;
             }
             // Nothing new, e.g. an image that was pushed again.
-            _ => self.roots.unlink_all(&work.settled)?,
+            _ => {
+                self.roots.unlink_all(&work.settled)?;
+                self.roots.note_tags(&self.namespace, &work.tagged)?;
+            }
         }
         self.become_root(work.root, &work.settled, &work.unnamed);
         let files: Vec<Cid> = work.forgotten.iter().map(|(_, cid)| *cid).collect();
         self.roots.forget(&files)?;
+        self.roots.drop_tags(&self.namespace, &work.untagged)?;
         self.untidy.lock().extend(work.untidy.iter().cloned());
         self.want(&work.lacking, &work.arrived);
         Ok(())
+    }
+
+    /// The name that rules know a repository by.
+    pub fn full_name(&self, repository: &RepositoryName) -> String {
+        names::full_name(&self.namespace, repository)
     }
 
     /// A blob as the journal links it.
@@ -207,12 +246,12 @@ impl Shared {
     }
 }
 
-async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeError>>, TreeError> {
+async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<Did, TreeError>>, TreeError> {
     let mut results = Vec::with_capacity(edits.len());
     for edit in edits {
-        results.push(match edit {
+        let did = match edit {
             Edit::Add { repository, image, missing, may } => {
-                if *may != May::default() {
+                if work.is_restricted(repository, image, *may) {
                     // What the members before did is looked for in a root.
                     work.flush().await?;
                     if let Err(error) = work.check_allowed(repository, image, *may).await {
@@ -239,7 +278,13 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<bool, TreeE
                 work.flush().await?;
                 work.end(links).await
             }
-        });
+            Edit::Retire { repository, what } => {
+                work.flush().await?;
+                results.push(work.retire(repository, what).await.map(Did::Retired));
+                continue;
+            }
+        };
+        results.push(did.map(Did::Something));
     }
     work.flush().await?;
     work.still_forgotten().await?;

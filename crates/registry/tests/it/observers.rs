@@ -53,6 +53,11 @@ impl Notes {
         Arc::new(Self { pulls, ..Self::default() })
     }
 
+    /// Whether there is no more room.
+    pub fn fill(&self, full: bool) {
+        *self.full.lock() = full;
+    }
+
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.events.lock())
     }

@@ -4,15 +4,17 @@ use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Origin, Stats, StoreError, UploadRecord, memory::MemoryStore,
 };
 use cidery_core::{
-    CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RootEntry, RootStore,
+    CommitError, Link, Namespace, NamespaceState, Pin, PinError, Pinned, PublishMode, RepositoryName, RootEntry,
+    RootStore, Tag, TagTime,
 };
 use parking_lot::{Condvar, Mutex};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// A [`MemoryStore`] with a disk below it, as it were.
@@ -151,6 +153,22 @@ impl RootStore for Disk {
         self.durable()?;
         self.commits.fetch_add(1, SeqCst);
         self.memory.commit(namespace, expected, root, folded)
+    }
+    fn note_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        self.memory.note_tags(namespace, tags)
+    }
+    fn drop_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        self.memory.drop_tags(namespace, tags)
+    }
+    fn tag_times(
+        &self,
+        namespace: &Namespace,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, SystemTime>, StoreError> {
+        self.memory.tag_times(namespace, repository)
+    }
+    fn timed_repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StoreError> {
+        self.memory.timed_repositories(namespace)
     }
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {
         self.memory.history(namespace, limit)

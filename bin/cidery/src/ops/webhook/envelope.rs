@@ -116,7 +116,7 @@ impl<'a> Told<'a> {
     fn new(event: &'a Event, action: Said, target: &'a Target, tag: Option<&'a str>, source: &'a Source) -> Self {
         let http: Option<&HttpOrigin> = match &event.origin {
             Origin::Http(http) => Some(http),
-            Origin::Control => None,
+            Origin::Control | Origin::Retention => None,
         };
         let host = http.and_then(|http| http.host.as_deref());
         let called = http.filter(|_| action != Said::Delete);

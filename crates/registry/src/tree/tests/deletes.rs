@@ -186,7 +186,7 @@ async fn what_goes_and_comes_back_in_one_group_is_not_forgotten() {
     let tagged = tree.shared.tagged(&name, &digest).await.unwrap();
     let delete = Edit::Delete { repository: name, what: Target::Manifest(digest, tagged), unused: false };
     let (deleted, pushed) = tokio::join!(tree.send(delete), put(&tree, "app", &reference, &manifest));
-    assert!(deleted.unwrap().existed && pushed.is_ok());
+    assert!(deleted.unwrap().did_something() && pushed.is_ok());
     assert_eq!(tree.snapshot().root(), Some(file), "the same content, the same root");
     let manifest = *cidery_core::Block::raw(bytes(&image(&[b"{}"]))).cid();
     assert!(!store.is_forgotten(&manifest));
@@ -210,7 +210,7 @@ async fn a_manifest_takes_the_tags_along_that_came_or_moved_meanwhile() {
     put(&tree, "app", &by_tag("late"), &image(&[b"{}", b"one"])).await.unwrap();
     assert!(tree.delete_tag(&name, &tag("one-8")).await.unwrap());
     let delete = Edit::Delete { repository: name.clone(), what: Target::Manifest(one.clone(), tagged), unused: false };
-    assert!(tree.send(delete).await.unwrap().existed);
+    assert!(tree.send(delete).await.unwrap().did_something());
     let tags = tree.snapshot().tags(&name, None, 1000).await.unwrap().unwrap();
     let mut expected: Vec<String> = (0..50).filter(|n| *n != 7).map(|n| format!("two-{n}")).collect();
     expected.extend(["one-7".to_owned(), "v2".to_owned()]);
@@ -239,7 +239,7 @@ async fn a_link_is_what_the_last_of_its_group_made_of_it() {
     };
     let delete = |what| tree.send(Edit::Delete { repository: name.clone(), what, unused: false });
     let (unnamed, deleted) = tokio::join!(unname(), delete(Target::Blob(layer.clone())));
-    assert!(unnamed.unwrap().existed && deleted.unwrap().existed);
+    assert!(unnamed.unwrap().did_something() && deleted.unwrap().did_something());
     assert_eq!((known(&tree).await, links()), (false, 1), "only the config is left");
 
     // Linked, named, and without a name again: the journal must not lose what everybody sees.
@@ -248,7 +248,7 @@ async fn a_link_is_what_the_last_of_its_group_made_of_it() {
     let tagged = tree.shared.tagged(&name, &digest).await.unwrap();
     let gone = delete(Target::Manifest(digest.clone(), tagged));
     let group = tokio::join!(put(&tree, "app", &reference, &manifest), gone, unname());
-    assert!(group.0.is_ok() && group.1.unwrap().existed && group.2.unwrap().existed);
+    assert!(group.0.is_ok() && group.1.unwrap().did_something() && group.2.unwrap().did_something());
     assert_eq!((known(&tree).await, links()), (true, 2));
     drop(tree);
     assert!(known(&open(&store).await).await, "after a restart too");

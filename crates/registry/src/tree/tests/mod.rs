@@ -9,6 +9,7 @@ mod in_use;
 mod late;
 mod layout;
 mod referrers;
+mod retire;
 mod stores;
 mod times;
 

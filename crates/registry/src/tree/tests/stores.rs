@@ -2,13 +2,14 @@
 
 use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, CommitError, Link, Namespace, NamespaceState, Origin, Pin, PinError,
-    Pinned, PublishMode, RootEntry, RootStore, Stats, StoreError, UploadRecord, memory::MemoryStore,
+    Pinned, PublishMode, RepositoryName, RootEntry, RootStore, Stats, StoreError, Tag, TagTime, UploadRecord,
+    memory::MemoryStore,
 };
 use parking_lot::{Condvar, Mutex};
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// A store whose commits can be held back, counted, and made to fail.
@@ -94,6 +95,22 @@ impl RootStore for Controlled {
             self.store.commit(namespace, expected, intruder, &[])?;
         }
         self.store.commit(namespace, expected, root, folded)
+    }
+    fn note_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        self.store.note_tags(namespace, tags)
+    }
+    fn drop_tags(&self, namespace: &Namespace, tags: &[TagTime]) -> Result<(), StoreError> {
+        self.store.drop_tags(namespace, tags)
+    }
+    fn tag_times(
+        &self,
+        namespace: &Namespace,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, SystemTime>, StoreError> {
+        self.store.tag_times(namespace, repository)
+    }
+    fn timed_repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StoreError> {
+        self.store.timed_repositories(namespace)
     }
     fn history(&self, namespace: &Namespace, limit: usize) -> Result<Vec<RootEntry>, StoreError> {
         self.store.history(namespace, limit)

@@ -1,0 +1,222 @@
+//! What goes with a tag and what stays, by examples and by what must be true of all.
+
+use super::*;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn digest(n: u8) -> Digest {
+    Digest::sha256(&[n; 32])
+}
+
+fn tag(name: &str) -> Tag {
+    name.parse().unwrap()
+}
+
+/// The tag that a signature of this manifest has.
+fn signature(n: u8) -> Tag {
+    tag(&format!("{}.sig", layout::referrers_tag(&digest(n))))
+}
+
+/// A repository; manifests are numbers.
+#[derive(Debug, Clone, Default)]
+struct Repository(Needs);
+
+impl Repository {
+    fn manifest(mut self, n: u8, children: &[u8], subject: Option<u8>) -> Self {
+        let children = children.iter().map(|child| digest(*child)).collect();
+        self.0.manifests.insert(digest(n), References { children, subject: subject.map(digest) });
+        self
+    }
+
+    fn tag(mut self, tag: Tag, n: u8) -> Self {
+        let targets = Targets { current: Some(digest(n)), ever: Arc::from([digest(n)]) };
+        self.0.tags.insert(tag, targets);
+        self
+    }
+
+    fn going(&self, tags: &[&str]) -> Vec<Unit> {
+        self.0.going(&tags.iter().map(|name| tag(name)).collect(), |_| false)
+    }
+
+    /// The numbers of the manifests that go, and the tags.
+    fn goes(&self, tags: &[&str]) -> (BTreeSet<u8>, BTreeSet<Tag>) {
+        flat(&self.going(tags))
+    }
+
+    fn without(&self, units: &[Unit]) -> Self {
+        let mut left = self.clone();
+        for Unit { tags, manifests } in units {
+            tags.iter().for_each(|(tag, _)| drop(left.0.tags.remove(tag)));
+            manifests.iter().for_each(|digest| drop(left.0.manifests.remove(digest)));
+        }
+        left
+    }
+}
+
+fn number(digest: &Digest) -> u8 {
+    u8::from_str_radix(&digest.hex()[..2], 16).unwrap()
+}
+
+fn flat(units: &[Unit]) -> (BTreeSet<u8>, BTreeSet<Tag>) {
+    let manifests = units.iter().flat_map(|unit| unit.manifests.iter().map(number)).collect();
+    let tags = units.iter().flat_map(|unit| unit.tags.iter().map(|(tag, _)| tag.clone())).collect();
+    (manifests, tags)
+}
+
+#[test]
+fn an_image_goes_with_its_last_tag() {
+    let repository = Repository::default().manifest(1, &[], None).tag(tag("a"), 1).tag(tag("b"), 1);
+    assert_eq!(repository.goes(&["a"]), ([].into(), [tag("a")].into()));
+    assert_eq!(repository.goes(&["a", "b"]), ([1].into(), [tag("a"), tag("b")].into()));
+    assert_eq!(repository.going(&["a", "b"]).len(), 1);
+    // One that is not there is none.
+    assert_eq!(repository.goes(&["c"]), ([].into(), [].into()));
+}
+
+#[test]
+fn an_index_takes_its_images_along_but_for_those_that_others_need() {
+    let repository = Repository::default()
+        .manifest(1, &[2, 3, 4, 99], None)
+        .manifest(2, &[], None)
+        .manifest(3, &[], None)
+        .manifest(4, &[], None)
+        .manifest(5, &[3], None)
+        .tag(tag("all"), 1)
+        .tag(tag("four"), 4);
+    // 5 has no tag and no one takes it away; so 3 stays.
+    assert_eq!(repository.goes(&["all"]).0, [1, 2].into());
+    assert_eq!(repository.goes(&["all", "four"]).0, [1, 2, 4].into());
+    // Of an image that an index needs the tag goes alone.
+    assert_eq!(repository.goes(&["four"]), ([].into(), [tag("four")].into()));
+}
+
+#[test]
+fn what_is_about_it_goes_with_it() {
+    let repository = Repository::default()
+        .manifest(1, &[], None)
+        .manifest(2, &[], Some(1))
+        .manifest(3, &[], Some(2))
+        .manifest(4, &[], None)
+        .tag(tag("a"), 1)
+        .tag(tag("bom"), 2)
+        .tag(signature(1), 4);
+    // Somebody gave what is about it a name of its own: then both stay, and with them the signature.
+    assert_eq!(repository.goes(&["a"]), ([].into(), [tag("a")].into()));
+    assert_eq!(repository.goes(&["bom"]), ([].into(), [tag("bom")].into()));
+    let (manifests, tags) = repository.goes(&["a", "bom"]);
+    assert_eq!(manifests, [1, 2, 3, 4].into());
+    assert_eq!(tags, [tag("a"), tag("bom"), signature(1)].into());
+    // A signature's tag that is immutable stays, with the signature.
+    let fixed = repository.0.going(&[tag("a"), tag("bom")].into(), |tag| tag.as_str().ends_with(".sig"));
+    assert_eq!(flat(&fixed), ([1, 2, 3].into(), [tag("a"), tag("bom")].into()));
+}
+
+#[test]
+fn a_signature_stays_as_long_as_what_it_is_about() {
+    let repository = Repository::default()
+        .manifest(1, &[], None)
+        .manifest(2, &[], None)
+        .tag(tag("a"), 1)
+        .tag(signature(1), 2)
+        .tag(tag("signed"), 2);
+    assert_eq!(repository.goes(&["signed"]), ([].into(), [tag("signed")].into()));
+    // And what it is about stays not for it.
+    assert_eq!(repository.goes(&["a"]), ([1].into(), [tag("a"), signature(1)].into()));
+    // One of something that is not here is a tag like any other: it stays, and holds.
+    let orphan = Repository::default().manifest(2, &[], None).tag(signature(9), 2).tag(tag("b"), 2);
+    assert_eq!(orphan.goes(&["b"]), ([].into(), [tag("b")].into()));
+}
+
+#[test]
+fn what_has_nothing_in_common_goes_by_itself() {
+    let mut repository = Repository::default();
+    for n in 0..10 {
+        repository =
+            repository.manifest(n, &[n + 100], None).manifest(n + 100, &[], None).tag(tag(&format!("t{n}")), n);
+    }
+    let names: Vec<String> = (0..10).map(|n| format!("t{n}")).collect();
+    let units = repository.going(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(units.len(), 10);
+    assert!(units.iter().all(|unit| (unit.tags.len(), unit.manifests.len()) == (1, 2)));
+}
+
+const MANIFESTS: u8 = 9;
+
+fn repository() -> impl Strategy<Value = Repository> {
+    let manifest = (prop::collection::vec(0..MANIFESTS + 2, 0..3), prop::option::weighted(0.3, 0..MANIFESTS + 1));
+    let manifests = prop::collection::vec(prop::option::weighted(0.9, manifest), usize::from(MANIFESTS));
+    let tags = prop::collection::btree_map(0_u8..8, 0..MANIFESTS + 1, 0..8);
+    let signatures = prop::collection::btree_map(0..MANIFESTS + 1, 0..MANIFESTS, 0..3);
+    (manifests, tags, signatures).prop_map(|(manifests, tags, signatures)| {
+        let mut repository = Repository::default();
+        for (n, manifest) in (0..).zip(manifests) {
+            // A manifest names only what was there before it, or else a digest could be chosen.
+            if let Some((children, subject)) = manifest {
+                let children: Vec<u8> =
+                    children.into_iter().filter(|child| *child < n || *child >= MANIFESTS).collect();
+                repository = repository.manifest(n, &children, subject.filter(|subject| *subject < n));
+            }
+        }
+        for (name, n) in tags {
+            repository = repository.tag(tag(&format!("t{name}")), n);
+        }
+        signatures.into_iter().fold(repository, |repository, (about, n)| repository.tag(signature(about), n))
+    })
+}
+
+/// Why a manifest has to be there: by what is left of the repository, and by those that go.
+fn is_needed(left: &Needs, digest: &Digest, subject: Option<&Digest>) -> bool {
+    left.tags.values().any(|targets| targets.current.as_ref() == Some(digest))
+        || left
+            .manifests
+            .values()
+            .any(|other| other.children.contains(digest) || other.subject.as_ref() == Some(digest))
+        || subject.is_some_and(|subject| left.manifests.contains_key(subject))
+}
+
+proptest! {
+    #[test]
+    fn all_that_goes_is_needed_by_nothing_that_stays(
+        repository in repository(),
+        chosen in prop::collection::btree_set(0_u8..8, 0..8),
+    ) {
+        let names: Vec<String> = chosen.iter().map(|n| format!("t{n}")).collect();
+        let tags: BTreeSet<Tag> = names.iter().map(|name| tag(name)).collect();
+        let units = repository.0.going(&tags, |_| false);
+        let (manifests, gone) = flat(&units);
+        let left = repository.without(&units);
+        // Every tag that was chosen goes, and else only signatures of what goes.
+        for name in repository.0.tags.keys() {
+            let about = (0..=MANIFESTS).find(|n| signature(*n) == *name);
+            let expected = tags.contains(name) || about.is_some_and(|about| manifests.contains(&about));
+            prop_assert_eq!(gone.contains(name), expected, "{}", name);
+        }
+        for n in &manifests {
+            let subject = repository.0.subject(&digest(*n));
+            prop_assert!(!is_needed(&left.0, &digest(*n), subject), "{} is needed", n);
+        }
+        // Nothing stays that had a tag that went, and that nothing needs any more.
+        let begun: BTreeSet<u8> =
+            gone.iter().filter_map(|tag| repository.0.current(tag)).filter(|d| left.0.manifests.contains_key(d)).map(number).collect();
+        for n in begun {
+            let as_signature = left.0.tags.keys().any(|tag| layout::companion_of(tag).is_some() && left.0.current(tag) == Some(&digest(n)));
+            let subject = repository.0.subject(&digest(n));
+            prop_assert!(as_signature || is_needed(&left.0, &digest(n), subject), "{} should go", n);
+        }
+        // Part by part is as all at once, in whatever order.
+        for order in [units.clone(), units.iter().rev().cloned().collect()] {
+            let mut rest = repository.clone();
+            let mut removed = Vec::new();
+            for unit in order {
+                let part = unit.tags.iter().map(|(tag, _)| tag.clone()).filter(|tag| tags.contains(tag)).collect();
+                let goes = rest.0.going(&part, |_| false);
+                rest = rest.without(&goes);
+                removed.extend(goes);
+            }
+            prop_assert_eq!(flat(&removed), flat(&units));
+            prop_assert!(rest.0.manifests == left.0.manifests && rest.0.tags == left.0.tags);
+        }
+        // And then there is nothing more to do.
+        prop_assert!(left.0.going(&tags, |_| false).is_empty());
+    }
+}
