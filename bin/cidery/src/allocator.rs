@@ -3,13 +3,17 @@
 // Two calls into libc.
 #![allow(unsafe_code)]
 
-use std::{fs, io, thread, time::Duration};
+use crate::ops::process::resident;
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
 
 /// How often it is looked.
-const ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(2);
 /// By so many bytes memory may grow before it is tidied again; or by a part of what it was.
 const GROWTH: u64 = 16 << 20;
-const PART: u64 = 4;
+const PART: u64 = 10;
 
 /// Two heaps for all threads. glibc makes up to eight for every core, and each keeps what its threads
 /// freed: blocking threads come and go, and buffers of a megabyte with them, so that a node that had
@@ -34,22 +38,18 @@ pub fn set_up() {
 pub fn keep_tidy() -> io::Result<()> {
     let keeper = move || {
         let mut enough = 0;
-        while let Some(resident) = resident() {
-            if resident > enough {
+        while let Some(before) = resident() {
+            if before > enough {
+                let started = Instant::now();
                 tidy();
-                let now = self::resident().unwrap_or(resident);
+                let now = resident().unwrap_or(before);
+                tracing::debug!(before, now, took = ?started.elapsed(), "memory was given back");
                 enough = now + (now / PART).max(GROWTH);
             }
             thread::sleep(ROUND);
         }
     };
     thread::Builder::new().name("memory".into()).spawn(keeper).map(drop)
-}
-
-/// Bytes of the process that are in memory, where the system tells.
-fn resident() -> Option<u64> {
-    let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 fn tidy() {

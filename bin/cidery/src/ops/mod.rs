@@ -7,6 +7,6 @@ pub mod access;
 pub mod around;
 mod audit;
 pub mod lines;
-mod process;
+pub mod process;
 pub mod records;
 pub mod webhook;

@@ -10,8 +10,7 @@ const TICKS: f64 = 100.0;
 /// Memory, processor time, file descriptors.
 pub fn readings() -> Vec<Reading> {
     let mut all = Vec::new();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if let Some(resident) = resident(&status) {
+    if let Some(resident) = resident() {
         all.push(Reading::gauge("process_resident_memory_bytes", "Bytes of memory", resident));
     }
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -25,7 +24,12 @@ pub fn readings() -> Vec<Reading> {
     all
 }
 
-fn resident(status: &str) -> Option<u64> {
+/// Bytes of the process that are in memory.
+pub fn resident() -> Option<u64> {
+    resident_in(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn resident_in(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
@@ -44,10 +48,10 @@ mod tests {
 
     #[test]
     fn the_kernel_is_understood() {
-        assert_eq!(resident("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12 << 10));
+        assert_eq!(resident_in("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12 << 10));
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 1 0 99";
         assert_eq!(processor(stat), Some(175));
-        assert_eq!((resident(""), processor("")), (None, None));
+        assert_eq!((resident_in(""), processor("")), (None, None));
         let names: Vec<_> = readings().iter().map(|reading| reading.name).collect();
         assert_eq!(names, ["process_resident_memory_bytes", "process_cpu_seconds", "process_open_fds"]);
     }
