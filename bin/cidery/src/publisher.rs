@@ -3,7 +3,7 @@
 
 use crate::line::one_line;
 use anyhow::Result;
-use cidery_core::{Blockstore, Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
+use cidery_core::{Blockstore, Cid, Digest, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
 use futures::executor::block_on;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
@@ -90,7 +90,7 @@ impl Publisher {
         Ok(state.published.map(|publication| publication.root))
     }
 
-    /// The root first, then the root of every blob and manifest below it. Reads the disk: on a
+    /// The root first, then the root of every blob and manifest below it, and their digests. Reads the disk: on a
     /// blocking thread, where a local fetcher never waits.
     async fn records(&self, root: Cid) -> Result<Vec<Cid>> {
         let (blocks, namespace) = (LocalFetcher(self.blocks.clone()), self.namespace.clone());
@@ -105,7 +105,17 @@ impl Publisher {
     }
 }
 
+/// Of each blob its file, and then, as far as there is room, its digest where that is another key: of what is no more
+/// than a leaf it is the same.
 async fn blob_roots(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>) -> Result<()> {
+    let mut digests = Vec::new();
+    let walked = files(fetcher, root, records, &mut digests).await;
+    digests.truncate(MAX_ANNOUNCED - records.len());
+    records.append(&mut digests);
+    walked
+}
+
+async fn files(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>, digests: &mut Vec<Cid>) -> Result<()> {
     let mut seen = HashSet::from([*root]);
     let Some(blobs) = cidery_unixfs::resolve(fetcher, root, &["docker", "registry", "v2", "blobs"]).await? else {
         return Ok(());
@@ -120,6 +130,9 @@ async fn blob_roots(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>) -
                     && seen.insert(data.cid)
                 {
                     records.push(data.cid);
+                    let digest: Option<Digest> = format!("{}:{}", algorithm.name, blob.name).parse().ok();
+                    let key = digest.and_then(|digest| digest.raw_cid());
+                    digests.extend(key.filter(|key| key.hash() != data.cid.hash()));
                 }
             }
         }

@@ -7,8 +7,11 @@ use crate::{
     Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, Pin, PinError, PublicBlocks,
     PublishMode, RootStore, UploadRecord, codec,
 };
-
 use std::time::Duration;
+
+mod digests;
+
+pub use digests::{Answering, digests};
 
 /// A store under test: all three ports over the same data.
 pub trait Store: Blockstore + RootStore + PublicBlocks {}
