@@ -156,16 +156,19 @@ mod tests {
         }
     }
 
-    /// A tree with one blob; the tree's root and the blob's.
-    fn tree(store: &MemoryStore, bytes: &[u8]) -> (Cid, Cid) {
+    /// A tree with one blob; the tree's root and the blob's, and the CID of the blob's digest.
+    fn tree(store: &MemoryStore, bytes: &[u8]) -> (Cid, Cid, Cid) {
         let mut builder = FileBuilder::new();
         builder.write(bytes, &mut Out(store)).expect("memory");
         let file = builder.finish(&mut Out(store)).expect("memory");
-        let path = ["docker", "registry", "v2", "blobs", "sha256", "aa", "aabb", "data"].map(String::from).to_vec();
+        let key = *Block::raw(bytes.to_vec()).cid();
+        let digest = Digest::from_multihash(key.hash()).expect("sha2-256");
+        let hex = digest.hex();
+        let path = ["docker", "registry", "v2", "blobs", "sha256", &hex[..2], hex, "data"].map(String::from).to_vec();
         let change = Change::Put { cid: file.cid, tsize: file.tsize };
         let fetcher = LocalFetcher(Arc::new(store.clone()));
         let root = block_on(edit(&fetcher, None, vec![(path, change)], &mut Out(store))).expect("memory");
-        (root.cid, file.cid)
+        (root.cid, file.cid, key)
     }
 
     #[tokio::test]
@@ -174,17 +177,19 @@ mod tests {
         let shared = Arc::new(store.clone());
         let network = Arc::new(world.join(store.clone()));
         let publisher = Publisher::new(local.clone(), shared.clone(), network, shared);
-        let (root, blob) = tree(&store, b"blob");
+        let (root, blob, key) = tree(&store, b"blob");
+        assert_eq!(blob, key);
         store.commit(&local, None, root, &[]).expect("memory");
         publisher.announce().await.expect("announced");
         assert!(world.provided(&local).is_empty(), "private");
         store.publish(&local, PublishMode::Continuous).expect("memory");
         publisher.announce().await.expect("announced");
         assert_eq!(world.provided(&local), [root, blob]);
-        let (next, other) = tree(&store, b"another");
+        // What is more than a leaf is known by its digest too.
+        let (next, other, key) = tree(&store, &[7; 3 << 20]);
         store.commit(&local, Some(root), next, &[]).expect("memory");
         publisher.announce().await.expect("announced");
-        assert_eq!(world.provided(&local), [next, other]);
+        assert_eq!(world.provided(&local), [next, other, key]);
         store.unpublish(&local).expect("memory");
         publisher.announce().await.expect("announced");
         assert!(world.provided(&local).is_empty(), "private again");

@@ -1,8 +1,8 @@
 //! Which file holds a digest, as peers say.
 
-use super::PATIENCE;
+use super::{PATIENCE, Wanted, Way};
 use crate::{registry::Inner, stream::Verify, tree::Blob};
-use cidery_core::{BlobFile, Claim, Digest};
+use cidery_core::{BlobFile, Cid, Claim, Digest};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,15 +15,25 @@ const FILES: usize = 16;
 /// Peers that are remembered of those that name one file.
 const PEERS: usize = 32;
 
-/// A file, and who says that it is the one.
+/// A file that may be the one.
 pub(super) struct Candidate {
-    pub file: BlobFile,
+    pub cid: Cid,
+    /// Its size in bytes; `None` if it does not matter, since it is the block with the digest's hash.
+    pub size: Option<u64>,
+    /// Who says that it is.
     pub claims: Vec<Claim>,
 }
 
 impl Inner {
-    /// Asks for a blob of this size. Those that most peers name come first.
-    pub(super) async fn candidates(&self, digest: &Digest, size: u64) -> Vec<Candidate> {
+    /// The files that may be what is wanted. Those that most peers name come first.
+    pub(super) async fn candidates(&self, wanted: &Wanted<'_>) -> Vec<Candidate> {
+        match wanted.way {
+            Way::Leaf(cid) => vec![Candidate { cid, size: None, claims: Vec::new() }],
+            Way::File(size) => self.claimed(wanted.digest, size).await,
+        }
+    }
+
+    async fn claimed(&self, digest: &Digest, size: u64) -> Vec<Candidate> {
         let mut found: Vec<Candidate> = Vec::new();
         let mut until = Instant::now() + PATIENCE;
         let mut inquiry = self.network.inquire(digest).await;
@@ -35,11 +45,13 @@ impl Inner {
             if found.is_empty() {
                 until = until.min(Instant::now() + SETTLE);
             }
-            match found.iter_mut().find(|candidate| candidate.file == claim.file) {
+            let full = found.len() >= FILES;
+            match found.iter_mut().find(|candidate| candidate.cid == claim.file.cid) {
                 Some(known) if known.claims.len() < PEERS => known.claims.push(claim),
-                Some(_) => {}
-                None if found.len() < FILES => found.push(Candidate { file: claim.file, claims: vec![claim] }),
-                None => {}
+                None if !full => {
+                    found.push(Candidate { cid: claim.file.cid, size: Some(size), claims: vec![claim] });
+                }
+                _ => {}
             }
         }
         found.sort_by_key(|candidate| std::cmp::Reverse(candidate.claims.len()));

@@ -1,6 +1,6 @@
 //! Fetching the file that peers say holds a digest. Their word counts for nothing: what is linked was hashed here.
 
-use super::{Found, PATIENCE, Wanted, claims::Candidate};
+use super::{Found, PATIENCE, Wanted, Way, claims::Candidate};
 use crate::{
     error::Error,
     foreign::ForeignRoot,
@@ -10,7 +10,7 @@ use crate::{
     tree::{Blob, Tree, TreeError},
 };
 use async_trait::async_trait;
-use cidery_core::{Bytes, Claim, Hold, Network, RepositoryName, Resolved, Scope};
+use cidery_core::{Bytes, Claim, Digest, Hold, Network, RepositoryName, Resolved, Scope};
 use cidery_unixfs::{CHUNK, FileReader, UnixfsError};
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -44,27 +44,29 @@ struct Begun {
 }
 
 impl Inner {
-    /// Fetches a blob of this size and links it, or leaves it to whoever streams it.
-    pub(super) async fn fetch_file(
-        &self,
-        wanted: &Wanted<'_>,
-        size: u64,
-        stream: bool,
-    ) -> Result<Option<Found>, TreeError> {
-        let (begun, agreed) = self.begin_all(wanted, size).await;
+    /// Fetches a blob and links it, or leaves it to whoever streams it.
+    pub(super) async fn fetch_file(&self, wanted: &Wanted<'_>, stream: bool) -> Result<Option<Found>, TreeError> {
+        let (mut begun, agreed) = self.begin_all(wanted).await;
         // Nothing can be withheld of a single chunk: it is checked before the answer begins.
-        if agreed && stream && size > CHUNK as u64 {
-            return Ok(begun.into_iter().next().map(|begun| Found::Coming(Box::new(self.coming(wanted, begun)))));
+        let stream = stream && agreed && begun.first().is_some_and(|begun| begun.file.size() > CHUNK as u64);
+        if stream {
+            return Ok(begun.pop().map(|begun| Found::Coming(Box::new(self.coming(wanted, begun)))));
         }
         let Some(begun) = self.first_good(begun, agreed).await else { return Ok(None) };
-        wanted.tree.link_blob(wanted.repository, &begun.verify.blob).await?;
+        if let Some((tree, repository)) = wanted.home {
+            tree.link_blob(repository, &begun.verify.blob).await?;
+        }
         Ok(Some(Found::Here(begun.verify.blob)))
     }
 
-    /// Fetches what is small enough for memory.
-    pub(super) async fn fetch_bytes(&self, wanted: &Wanted<'_>, size: u64) -> Option<Bytes> {
-        let (begun, agreed) = self.begin_all(wanted, size).await;
+    /// Fetches what has at most `limit` bytes into memory.
+    pub(super) async fn fetch_bytes(&self, wanted: &Wanted<'_>, limit: u64) -> Option<Bytes> {
+        if matches!(wanted.way, Way::File(size) if size > limit) {
+            return None;
+        }
+        let (begun, agreed) = self.begin_all(wanted).await;
         let begun = self.first_good(begun, agreed).await?;
+        let size = begun.file.size();
         let mut bytes = Vec::with_capacity(size as usize);
         let mut stream = begun.file.read(0..size, 0);
         loop {
@@ -83,8 +85,7 @@ impl Inner {
         let Begun { file, verify, root, claims, hold } = begun;
         let then = Adopt {
             network: self.network.clone(),
-            tree: wanted.tree.clone(),
-            repository: wanted.repository.clone(),
+            home: wanted.home.map(|(tree, repository)| (tree.clone(), repository.clone())),
             blob: verify.blob.clone(),
             claims,
             _hold: hold,
@@ -92,13 +93,13 @@ impl Inner {
         Coming { file, verify, root, then: Box::new(then) }
     }
 
-    /// Asks peers, and fetches the first block of each file they name. Those that come, and whether only one was named.
-    async fn begin_all(&self, wanted: &Wanted<'_>, size: u64) -> (Vec<Begun>, bool) {
-        let candidates = self.candidates(wanted.digest, size).await;
+    /// Fetches the first block of each file that may be the one. Those that come, and whether there was only one.
+    async fn begin_all(&self, wanted: &Wanted<'_>) -> (Vec<Begun>, bool) {
+        let candidates = self.candidates(wanted).await;
         let agreed = candidates.len() == 1;
         let each = candidates.into_iter().enumerate();
         let mut opening: FuturesUnordered<_> =
-            each.map(|(at, candidate)| async move { (at, self.begin(wanted, size, candidate).await) }).collect();
+            each.map(|(at, candidate)| async move { (at, self.begin(wanted.digest, candidate).await) }).collect();
         let (mut begun, mut wait) = (Vec::new(), PATIENCE);
         while let Ok(Some((at, opened))) = timeout(wait, opening.next()).await {
             if let Some(opened) = opened {
@@ -110,27 +111,29 @@ impl Inner {
         (begun.into_iter().map(|(_, begun)| begun).collect(), agreed)
     }
 
-    async fn begin(&self, wanted: &Wanted<'_>, size: u64, candidate: Candidate) -> Option<Begun> {
-        let Candidate { file: claimed, claims } = candidate;
-        let resolved = Resolved { root: claimed.cid, path: Vec::new(), hints: Vec::new() };
+    async fn begin(&self, digest: &Digest, candidate: Candidate) -> Option<Begun> {
+        let Candidate { cid, size, claims } = candidate;
+        let resolved = Resolved { root: cid, path: Vec::new(), hints: Vec::new() };
         // Only what everybody may see, here and elsewhere: a manifest may name what its owner must not read.
         let root = self.foreign.open(resolved, Scope::Public);
         let hold = self.blocks.hold();
-        hold.keep_all(&claimed.cid);
+        hold.keep_all(&cid);
         let fetcher = Arc::new(Keeper { hold: hold.clone(), fetcher: root.fetcher.clone() });
-        let blob = Blob { digest: wanted.digest.clone(), cid: claimed.cid, size };
-        let verify = Verify { blob, verdicts: self.verdicts.clone() };
-        let wrong = match FileReader::open(fetcher, claimed.cid).await {
-            Ok(file) if file.size() == size => return Some(Begun { file, verify, root, claims, hold }),
+        let wrong = match FileReader::open(fetcher, cid).await {
+            Ok(file) if size.is_none_or(|size| file.size() == size) => {
+                let blob = Blob { digest: digest.clone(), cid, size: file.size() };
+                let verify = Verify { blob, verdicts: self.verdicts.clone() };
+                return Some(Begun { file, verify, root, claims, hold });
+            }
             Ok(_) => "it has another size".to_owned(),
             Err(error @ (UnixfsError::Fetch(_) | UnixfsError::Store(_))) => {
-                tracing::debug!(digest = %wanted.digest, %error, "what peers name is not to be had");
+                tracing::debug!(%digest, %error, "what a manifest names is not to be had");
                 return None;
             }
             Err(error) => error.to_string(),
         };
-        tracing::debug!(digest = %wanted.digest, file = %claimed.cid, wrong, "what peers name is something else");
-        self.verdicts.settle(wanted.digest, &claimed.cid, false);
+        tracing::debug!(%digest, file = %cid, wrong, "what peers name is something else");
+        self.verdicts.settle(digest, &cid, false);
         distrust(&*self.network, &claims);
         None
     }
@@ -139,7 +142,7 @@ impl Inner {
     async fn first_good(&self, all: Vec<Begun>, agreed: bool) -> Option<Begun> {
         let mut liars = HashSet::new();
         for begun in all {
-            if begun.claims.iter().all(|claim| liars.contains(&claim.peer)) {
+            if !begun.claims.is_empty() && begun.claims.iter().all(|claim| liars.contains(&claim.peer)) {
                 continue;
             }
             let Begun { file, verify, claims, .. } = &begun;
@@ -172,8 +175,7 @@ fn distrust(network: &dyn Network, claims: &[Claim]) {
 /// Links a blob that was streamed, or remembers who lied.
 struct Adopt {
     network: Arc<dyn Network>,
-    tree: Tree,
-    repository: RepositoryName,
+    home: Option<(Tree, RepositoryName)>,
     blob: Blob,
     claims: Vec<Claim>,
     /// Keeps it until it is linked.
@@ -186,9 +188,10 @@ impl Settled for Adopt {
         if !good {
             return distrust(&*self.network, &self.claims);
         }
-        if let Err(error) = self.tree.link_blob(&self.repository, &self.blob).await {
+        let Some((tree, repository)) = &self.home else { return };
+        if let Err(error) = tree.link_blob(repository, &self.blob).await {
             // The client has all of it nevertheless, and the next one fetches it again.
-            tracing::warn!(repository = %self.repository, digest = %self.blob.digest, %error, "what came from peers is not kept");
+            tracing::warn!(%repository, digest = %self.blob.digest, %error, "what came from peers is not kept");
         }
     }
 }

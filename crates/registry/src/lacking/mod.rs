@@ -1,10 +1,10 @@
-//! What a manifest of an own repository refers to and nobody pushed: a mirror of single platforms, or an image whose
-//! layers are elsewhere. It is fetched by its digest when a client asks for it.
+//! What a manifest refers to and its repository lacks: a mirror of single platforms, or an image whose layers are
+//! elsewhere. It is fetched by its digest when a client asks for it. An own repository keeps it from then on.
 //!
 //! ```text
 //!   up to a leaf   the digest is the hash of the one block that it is
-//!   larger         peers are asked which file holds it     claims.rs
-//!                  the file is fetched, hashed, and linked  file.rs
+//!   larger         peers are asked which file holds it       claims.rs
+//!                  the file is fetched, hashed, and linked   file.rs
 //! ```
 //!
 //! Where all peers name one file, it goes to the client while it arrives, as a cold pull does. Where they do not, some
@@ -16,11 +16,12 @@ mod file;
 pub(crate) use file::Coming;
 
 use crate::{
+    foreign::ForeignRoot,
     purge::single_leaf,
     registry::Inner,
     tree::{Blob, MAX_MANIFEST, May, Missing, Push, Tree, TreeError},
 };
-use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, Scope, SessionSpec};
+use cidery_core::{Cid, Digest, Reference, RepositoryName};
 use cidery_unixfs::CHUNK;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(crate) const AT_ONCE: usize = 16;
 
 /// A blob that nobody pushed.
 pub(crate) enum Found {
-    /// It was fetched, and is part of the repository now.
+    /// It was fetched and checked, and is linked.
     Here(Blob),
     /// It will be, once its bytes went through this node.
     Coming(Box<Coming>),
@@ -40,17 +41,32 @@ pub(crate) enum Found {
 
 /// Something that a repository lacks.
 struct Wanted<'a> {
-    tree: &'a Tree,
-    repository: &'a RepositoryName,
     digest: &'a Digest,
+    /// Where it is linked.
+    home: Option<(&'a Tree, &'a RepositoryName)>,
+    way: Way,
 }
 
 /// How it can be found.
+#[derive(Clone, Copy)]
 enum Way {
     /// It is this block.
     Leaf(Cid),
     /// It is a file of this size.
     File(u64),
+}
+
+impl Way {
+    /// To what manifests say has this size; `None` if they do not agree.
+    fn to(digest: &Digest, size: Option<u64>) -> Option<Self> {
+        match (single_leaf(digest), size) {
+            (_, Some(size)) if size > CHUNK as u64 => Some(Self::File(size)),
+            (Some(leaf), _) => Some(Self::Leaf(leaf)),
+            // Another hash than that of blocks.
+            (None, Some(size)) => Some(Self::File(size)),
+            (None, None) => None,
+        }
+    }
 }
 
 impl Inner {
@@ -63,55 +79,54 @@ impl Inner {
         digest: &Digest,
         stream: bool,
     ) -> Result<Option<Found>, TreeError> {
-        let wanted = Wanted { tree, repository, digest };
-        let Some(way) = self.way(&wanted).await? else { return Ok(None) };
+        let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(None) };
         let Ok(_one) = self.lacking.try_acquire() else { return Ok(None) };
-        match way {
-            Way::File(size) => self.fetch_file(&wanted, size, stream).await,
-            Way::Leaf(cid) => {
-                let hold = self.blocks.hold();
-                let Some(bytes) = self.fetch_leaf(digest, cid).await else { return Ok(None) };
-                hold.keep(&cid);
-                let blob = Blob { digest: digest.clone(), cid, size: bytes.len() as u64 };
-                tree.link_blob(repository, &blob).await?;
-                Ok(Some(Found::Here(blob)))
-            }
-        }
+        self.fetch_file(&wanted, stream).await
     }
 
-    /// Fetches a manifest that an index of the repository names, and commits it. `false` if it is not to be had.
+    /// Fetches a blob that the tree behind a foreign name lacks, and that an image names which was read through it.
+    pub(crate) async fn fetch_foreign_blob(
+        &self,
+        root: &ForeignRoot,
+        repository: &RepositoryName,
+        digest: &Digest,
+        stream: bool,
+    ) -> Result<Option<Found>, TreeError> {
+        let way = root.ahead.size(repository, digest).and_then(|size| Way::to(digest, Some(size)));
+        let Some(way) = way.filter(|_| !self.was_purged(digest)) else { return Ok(None) };
+        let Ok(_one) = self.lacking.try_acquire() else { return Ok(None) };
+        self.fetch_file(&Wanted { digest, home: None, way }, stream).await
+    }
+
+    /// Fetches a manifest that an index of the repository names, and commits it, if it is to be had.
     pub(crate) async fn fetch_manifest(
         &self,
         tree: &Tree,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<bool, TreeError> {
-        let wanted = Wanted { tree, repository, digest };
-        let Some(way) = self.way(&wanted).await? else { return Ok(false) };
-        let Ok(_one) = self.lacking.try_acquire() else { return Ok(false) };
-        let bytes = match way {
-            Way::Leaf(cid) => self.fetch_leaf(digest, cid).await,
-            Way::File(size) if size <= MAX_MANIFEST as u64 => self.fetch_bytes(&wanted, size).await,
-            Way::File(_) => None,
-        };
-        let Some(bytes) = bytes else { return Ok(false) };
+    ) -> Result<(), TreeError> {
+        let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(()) };
+        let Ok(_one) = self.lacking.try_acquire() else { return Ok(()) };
+        let Some(bytes) = self.fetch_bytes(&wanted, MAX_MANIFEST as u64).await else { return Ok(()) };
         let reference = Reference::Digest(digest.clone());
         let missing = Missing::Accept;
         let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing, may: May::default() };
         match tree.push(repository, push).await {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(()),
             // It is no manifest, or does not say which.
-            Err(TreeError::ManifestInvalid(_) | TreeError::TooLarge { .. }) => Ok(false),
+            Err(TreeError::ManifestInvalid(_) | TreeError::TooLarge { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// How to find what a repository lacks; `None` if it is not to be looked for.
-    async fn way(&self, wanted: &Wanted<'_>) -> Result<Option<Way>, TreeError> {
-        let Wanted { tree, repository, digest } = *wanted;
-        let leaf = single_leaf(digest);
-        // What was purged does not come back by itself: that withdraws the leaf too, be there one or not.
-        if self.config.read_only || leaf.is_some_and(|leaf| self.roots.is_forgotten(&leaf)) {
+    /// What a repository lacks; `None` if it is not to be looked for.
+    async fn wanted<'a>(
+        &self,
+        tree: &'a Tree,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    ) -> Result<Option<Wanted<'a>>, TreeError> {
+        if self.config.read_only || self.was_purged(digest) {
             return Ok(None);
         }
         let Some(referred) = tree.referred(repository, digest).await? else { return Ok(None) };
@@ -122,25 +137,12 @@ impl Inner {
         {
             return Ok(None);
         }
-        Ok(match (leaf, referred.size) {
-            (_, Some(size)) if size > CHUNK as u64 => Some(Way::File(size)),
-            (Some(leaf), _) => Some(Way::Leaf(leaf)),
-            // Another hash than that of blocks.
-            (None, Some(size)) => Some(Way::File(size)),
-            (None, None) => None,
-        })
+        let home = Some((tree, repository));
+        Ok(Way::to(digest, referred.size).map(|way| Wanted { digest, home, way }))
     }
 
-    async fn fetch_leaf(&self, digest: &Digest, cid: Cid) -> Option<Bytes> {
-        // Only what everybody may see, here and elsewhere: a manifest may name what its owner must not read.
-        let session = self.network.session(SessionSpec { root: cid, hints: Vec::new(), scope: Scope::Public });
-        match tokio::time::timeout(PATIENCE, session.fetch(&cid)).await {
-            Ok(Ok(bytes)) => Some(bytes),
-            Ok(Err(error)) => {
-                tracing::debug!(%digest, %error, "what a manifest names is not to be had");
-                None
-            }
-            Err(_) => None,
-        }
+    /// What was purged does not come back by itself: a purge withdraws the leaf too, be there one or not.
+    fn was_purged(&self, digest: &Digest) -> bool {
+        single_leaf(digest).is_some_and(|leaf| self.roots.is_forgotten(&leaf))
     }
 }

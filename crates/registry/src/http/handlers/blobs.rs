@@ -37,7 +37,8 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         None => match fetch_lacking(cx, &opened, &digest).await? {
             Some(Found::Coming(coming)) => return pass_on(cx, *coming).await,
             Some(Found::Here(blob)) => Some(blob),
-            None => None,
+            // Another client's request may have brought it meanwhile.
+            None => find(&opened, &digest).await?,
         },
         found => found,
     };
@@ -109,19 +110,21 @@ pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
     Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))
 }
 
-/// What a manifest names and nobody pushed may be had from peers. Not for HEAD: who pushes asks so for what is not here.
+/// What a manifest names and its repository lacks may be had from peers. Not for HEAD: who pushes asks so for what is
+/// not here.
 async fn fetch_lacking(cx: &Context, opened: &Opened, digest: &Digest) -> Result<Option<Found>, ApiError> {
-    match &opened.source {
-        Source::Owned(tree) if cx.method == Method::GET => {
-            // Of a part nobody can tell whether it is right before all of it is here.
-            let whole = !cx.headers.contains_key(header::RANGE);
-            Ok(cx.registry.fetch_blob(tree, &opened.named.repository, digest, whole).await?)
-        }
-        _ => Ok(None),
+    if cx.method != Method::GET {
+        return Ok(None);
     }
+    // Of a part nobody can tell whether it is right before all of it is here.
+    let (repository, whole) = (&opened.named.repository, !cx.headers.contains_key(header::RANGE));
+    Ok(match &opened.source {
+        Source::Owned(tree) => cx.registry.fetch_blob(tree, repository, digest, whole).await?,
+        Source::Foreign(root) => cx.registry.fetch_foreign_blob(root, repository, digest, whole).await?,
+    })
 }
 
-/// Streams a blob of an own repository while it arrives from peers.
+/// Streams a blob that a repository lacks while it arrives from peers.
 async fn pass_on(cx: &Context, coming: Coming) -> Reply {
     let Coming { file, verify, root, then } = coming;
     let digest = verify.blob.digest.clone();
