@@ -14,12 +14,15 @@ use std::{
     },
 };
 
+/// A peer's name, and what it says.
+type Answering = (Box<str>, Arc<dyn Digests>);
+
 /// Several nodes' view of each other without a wire: whatever one member's store shows the public,
 /// the sessions of every other can fetch, and whoever answers for digests is asked by all.
 #[derive(Default)]
 pub struct World {
     members: RwLock<Vec<Arc<dyn PublicBlocks>>>,
-    answering: RwLock<Vec<(Box<str>, Arc<dyn Digests>)>>,
+    answering: RwLock<Vec<Answering>>,
     names: RwLock<HashMap<ForeignName, Resolved>>,
     provided: Mutex<HashMap<Namespace, Vec<Cid>>>,
 }

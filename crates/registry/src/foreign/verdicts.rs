@@ -68,6 +68,11 @@ impl Verdicts {
         inner.good.all.contains(&key).then_some(true)
     }
 
+    /// Remembers that a file is not what somebody said, without giving it up: it may be anything that is of use.
+    pub fn refuse(&self, digest: &Digest, cid: &Cid) {
+        self.known.lock().bad.insert(short(digest, cid), BAD);
+    }
+
     /// Remembers, and gives up what is cached of a wrong one.
     pub fn settle(&self, digest: &Digest, cid: &Cid, good: bool) {
         if !good {
@@ -144,7 +149,7 @@ mod tests {
             Digest::sha256(&hash)
         };
         let bad = digest(usize::MAX);
-        verdicts.settle(&bad, &cid, false);
+        verdicts.refuse(&bad, &cid);
         for n in 0..=GOOD {
             verdicts.settle(&digest(n), &cid, true);
             verdicts.settle(&digest(n), &cid, true);

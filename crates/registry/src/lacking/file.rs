@@ -14,7 +14,7 @@ use cidery_core::{Bytes, Claim, Digest, Hold, Network, RepositoryName, Resolved,
 use cidery_unixfs::{CHUNK, FileReader, UnixfsError};
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::{collections::HashSet, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// When the first of several files has begun to come, the others are waited for so long.
 const BEGIN: Duration = Duration::from_millis(250);
@@ -95,16 +95,19 @@ impl Inner {
 
     /// Fetches the first block of each file that may be the one. Those that come, and whether there was only one.
     async fn begin_all(&self, wanted: &Wanted<'_>) -> (Vec<Begun>, bool) {
+        let Ok(_one) = self.lacking.try_acquire() else { return (Vec::new(), true) };
         let candidates = self.candidates(wanted).await;
         let agreed = candidates.len() == 1;
         let each = candidates.into_iter().enumerate();
         let mut opening: FuturesUnordered<_> =
             each.map(|(at, candidate)| async move { (at, self.begin(wanted.digest, candidate).await) }).collect();
-        let (mut begun, mut wait) = (Vec::new(), PATIENCE);
-        while let Ok(Some((at, opened))) = timeout(wait, opening.next()).await {
+        let (mut begun, mut until) = (Vec::new(), Instant::now() + PATIENCE);
+        while let Ok(Some((at, opened))) = timeout_at(until, opening.next()).await {
             if let Some(opened) = opened {
+                if begun.is_empty() {
+                    until = until.min(Instant::now() + BEGIN);
+                }
                 begun.push((at, opened));
-                wait = BEGIN;
             }
         }
         begun.sort_by_key(|(at, _)| *at);
@@ -133,13 +136,15 @@ impl Inner {
             Err(error) => error.to_string(),
         };
         tracing::debug!(%digest, file = %cid, wrong, "what peers name is something else");
-        self.verdicts.settle(digest, &cid, false);
+        self.verdicts.refuse(digest, &cid);
         distrust(&*self.network, &claims);
         None
     }
 
     /// The first of these that is what it is said to be, whole and here.
     async fn first_good(&self, all: Vec<Begun>, agreed: bool) -> Option<Begun> {
+        // As any other that is on its way.
+        let _place = if all.is_empty() { None } else { Some(self.downloads.take().await?) };
         let mut liars = HashSet::new();
         for begun in all {
             if !begun.claims.is_empty() && begun.claims.iter().all(|claim| liars.contains(&claim.peer)) {

@@ -79,9 +79,10 @@ impl Inner {
         digest: &Digest,
         stream: bool,
     ) -> Result<Option<Found>, TreeError> {
-        let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(None) };
-        let Ok(_one) = self.lacking.try_acquire() else { return Ok(None) };
-        self.fetch_file(&wanted, stream).await
+        match self.wanted(tree, repository, digest).await? {
+            Some(wanted) => self.fetch_file(&wanted, stream).await,
+            None => Ok(None),
+        }
     }
 
     /// Fetches a blob that the tree behind a foreign name lacks, and that an image names which was read through it.
@@ -94,7 +95,6 @@ impl Inner {
     ) -> Result<Option<Found>, TreeError> {
         let way = root.ahead.size(repository, digest).and_then(|size| Way::to(digest, Some(size)));
         let Some(way) = way.filter(|_| !self.was_purged(digest)) else { return Ok(None) };
-        let Ok(_one) = self.lacking.try_acquire() else { return Ok(None) };
         self.fetch_file(&Wanted { digest, home: None, way }, stream).await
     }
 
@@ -106,7 +106,6 @@ impl Inner {
         digest: &Digest,
     ) -> Result<(), TreeError> {
         let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(()) };
-        let Ok(_one) = self.lacking.try_acquire() else { return Ok(()) };
         let Some(bytes) = self.fetch_bytes(&wanted, MAX_MANIFEST as u64).await else { return Ok(()) };
         let reference = Reference::Digest(digest.clone());
         let missing = Missing::Accept;
