@@ -2,8 +2,9 @@
 
 use cidery_tests::{
     Node,
+    content::Content,
     http::{self, digest},
-    process::run_err,
+    process::{run_err, wait_for},
 };
 use tempfile::TempDir;
 
@@ -54,6 +55,72 @@ fn an_incomplete_image_is_shown_and_never_passed_on_as_whole() {
     assert_eq!(blob(&digest(b"nobody's")).status, 404);
     assert_eq!(node.json(&["images"])[0]["missing"], serde_json::json!([]));
     node.run(&["export", "app:1", &dest("whole")]);
+}
+
+/// An image's manifest that names one layer which is not pushed.
+fn name(node: &Node, repository: &str, layer: &[u8]) {
+    assert_eq!(http::push_blob(&node.http, repository, b"{}"), 201);
+    let manifest = http::manifest((&digest(b"{}"), 2), &[(digest(layer), layer.len())]);
+    assert_eq!(http::push_manifest(&node.http, repository, "1", &manifest).status, 201);
+}
+
+#[test]
+fn what_is_missing_comes_from_whoever_has_it_by_its_digest_alone() {
+    let (large, private) = (Content::new("1", (5 << 20) + 3).bytes(), Content::new("2", 3 << 20).bytes());
+    let origin = Node::start(&[]);
+    http::push_image(&origin.http, "theirs", "1", std::slice::from_ref(&large));
+    origin.publish();
+    // Pushed and in no image: it is nobody's business.
+    assert_eq!(http::push_blob(&origin.http, "theirs", &private), 201);
+    let node = Node::with_peer(&origin.address());
+    let blob = |name: &str, data: &[u8]| format!("http://{}/v2/{name}/blobs/{}", node.http, digest(data));
+    name(&node, "mine", &large);
+    name(&node, "other", &private);
+    assert_eq!(http::head(&blob("mine", &large)).status, 404);
+    let got = http::get(&blob("mine", &large));
+    assert_eq!((got.status, got.whole), (200, true));
+    assert!(got.body == large);
+    assert_eq!(http::get(&blob("other", &private)).status, 404);
+    let missing = |name: &str| {
+        let images = node.json(&["images"]);
+        let image = images.as_array().unwrap().iter().find(|image| image["name"] == format!("{name}:1")).unwrap();
+        image["missing"].as_array().unwrap().len()
+    };
+    assert_eq!((missing("mine"), missing("other")), (0, 1));
+    // It is this node's own from now on.
+    drop(origin);
+    node.run(&["gc", "--all"]);
+    assert!(http::get(&blob("mine", &large)).body == large);
+    let part = http::get_with(&blob("mine", &large), &[("range", "bytes=5242880-")]);
+    assert_eq!((part.status, &part.body[..]), (206, &large[5 << 20..]));
+}
+
+#[test]
+fn what_is_not_published_is_found_by_no_digest() {
+    let large = Content::new("3", 2 << 20).bytes();
+    let origin = Node::start(&[]);
+    http::push_image(&origin.http, "theirs", "1", std::slice::from_ref(&large));
+    let node = Node::with_peer(&origin.address());
+    name(&node, "mine", &large);
+    let blob = format!("http://{}/v2/mine/blobs/{}", node.http, digest(&large));
+    assert_eq!(http::get(&blob).status, 404);
+    origin.publish();
+    assert!(http::get(&blob).body == large);
+}
+
+/// Who has it is nobody's peer, and is found by the record of the digest.
+#[test]
+fn a_digest_is_found_over_a_third_node() {
+    let large = Content::new("4", 2 << 20).bytes();
+    let middle = Node::start(&[]);
+    let origin = Node::with_peer(&middle.address());
+    http::push_image(&origin.http, "theirs", "1", std::slice::from_ref(&large));
+    origin.publish();
+    let node = Node::with_peer(&middle.address());
+    name(&node, "mine", &large);
+    let blob = format!("http://{}/v2/mine/blobs/{}", node.http, digest(&large));
+    // The record may take a moment to get there.
+    wait_for("what the record leads to", || (http::get(&blob).body == large).then_some(()));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::line::one_line;
 use anyhow::Result;
-use cidery_core::{Blockstore, Cid, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
+use cidery_core::{Blockstore, Cid, Digest, Fetcher, Namespace, Network, RootStore, ports::LocalFetcher};
 use futures::executor::block_on;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
@@ -90,7 +90,7 @@ impl Publisher {
         Ok(state.published.map(|publication| publication.root))
     }
 
-    /// The root first, then the root of every blob and manifest below it. Reads the disk: on a
+    /// The root first, then the root of every blob and manifest below it, and their digests. Reads the disk: on a
     /// blocking thread, where a local fetcher never waits.
     async fn records(&self, root: Cid) -> Result<Vec<Cid>> {
         let (blocks, namespace) = (LocalFetcher(self.blocks.clone()), self.namespace.clone());
@@ -105,7 +105,17 @@ impl Publisher {
     }
 }
 
+/// Of each blob its file, and then, as far as there is room, its digest where that is another key: of what is no more
+/// than a leaf it is the same.
 async fn blob_roots(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>) -> Result<()> {
+    let mut digests = Vec::new();
+    let walked = files(fetcher, root, records, &mut digests).await;
+    digests.truncate(MAX_ANNOUNCED - records.len());
+    records.append(&mut digests);
+    walked
+}
+
+async fn files(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>, digests: &mut Vec<Cid>) -> Result<()> {
     let mut seen = HashSet::from([*root]);
     let Some(blobs) = cidery_unixfs::resolve(fetcher, root, &["docker", "registry", "v2", "blobs"]).await? else {
         return Ok(());
@@ -120,6 +130,9 @@ async fn blob_roots(fetcher: &dyn Fetcher, root: &Cid, records: &mut Vec<Cid>) -
                     && seen.insert(data.cid)
                 {
                     records.push(data.cid);
+                    let digest: Option<Digest> = format!("{}:{}", algorithm.name, blob.name).parse().ok();
+                    let key = digest.and_then(|digest| digest.raw_cid());
+                    digests.extend(key.filter(|key| key.hash() != data.cid.hash()));
                 }
             }
         }
@@ -143,16 +156,19 @@ mod tests {
         }
     }
 
-    /// A tree with one blob; the tree's root and the blob's.
-    fn tree(store: &MemoryStore, bytes: &[u8]) -> (Cid, Cid) {
+    /// A tree with one blob; the tree's root and the blob's, and the CID of the blob's digest.
+    fn tree(store: &MemoryStore, bytes: &[u8]) -> (Cid, Cid, Cid) {
         let mut builder = FileBuilder::new();
         builder.write(bytes, &mut Out(store)).expect("memory");
         let file = builder.finish(&mut Out(store)).expect("memory");
-        let path = ["docker", "registry", "v2", "blobs", "sha256", "aa", "aabb", "data"].map(String::from).to_vec();
+        let key = *Block::raw(bytes.to_vec()).cid();
+        let digest = Digest::from_multihash(key.hash()).expect("sha2-256");
+        let hex = digest.hex();
+        let path = ["docker", "registry", "v2", "blobs", "sha256", &hex[..2], hex, "data"].map(String::from).to_vec();
         let change = Change::Put { cid: file.cid, tsize: file.tsize };
         let fetcher = LocalFetcher(Arc::new(store.clone()));
         let root = block_on(edit(&fetcher, None, vec![(path, change)], &mut Out(store))).expect("memory");
-        (root.cid, file.cid)
+        (root.cid, file.cid, key)
     }
 
     #[tokio::test]
@@ -161,17 +177,19 @@ mod tests {
         let shared = Arc::new(store.clone());
         let network = Arc::new(world.join(store.clone()));
         let publisher = Publisher::new(local.clone(), shared.clone(), network, shared);
-        let (root, blob) = tree(&store, b"blob");
+        let (root, blob, key) = tree(&store, b"blob");
+        assert_eq!(blob, key);
         store.commit(&local, None, root, &[]).expect("memory");
         publisher.announce().await.expect("announced");
         assert!(world.provided(&local).is_empty(), "private");
         store.publish(&local, PublishMode::Continuous).expect("memory");
         publisher.announce().await.expect("announced");
         assert_eq!(world.provided(&local), [root, blob]);
-        let (next, other) = tree(&store, b"another");
+        // What is more than a leaf is known by its digest too.
+        let (next, other, key) = tree(&store, &[7; 3 << 20]);
         store.commit(&local, Some(root), next, &[]).expect("memory");
         publisher.announce().await.expect("announced");
-        assert_eq!(world.provided(&local), [next, other]);
+        assert_eq!(world.provided(&local), [next, other, key]);
         store.unpublish(&local).expect("memory");
         publisher.announce().await.expect("announced");
         assert!(world.provided(&local).is_empty(), "private again");

@@ -42,9 +42,10 @@ pub const TOKEN_KEY: &str = "token-key";
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// What a person who runs a node wants to read. The two at error warn of what is no trouble: no
-/// bootstrap peers, and no route to some address while others are tried.
-const DEFAULT_LOG: &str = "warn,cidery=info,cidery::access=off,libp2p_kad=error,quinn_udp=error";
+/// What a person who runs a node wants to read. Those at error warn of what is no trouble: no bootstrap
+/// peers, no route to some address while others are tried, and a peer that asks more than it may at once.
+const DEFAULT_LOG: &str =
+    "warn,cidery=info,cidery::access=off,libp2p_kad=error,libp2p_request_response=error,quinn_udp=error";
 
 /// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives. Requests are logged by themselves, where
 /// `access` says.
@@ -99,6 +100,7 @@ pub async fn run(mut settings: ServeSettings, requests: Option<Arc<Lines>>) -> R
     let around = Around::new(node.clone(), store.clone(), records.clone());
     let config = registry_config(&settings, accounts.clone(), around, &records);
     let registry = Registry::open(config, blocks.clone(), roots.clone(), network.clone()).await?;
+    node.answer_with(registry.digests(Arc::new(store.clone())));
 
     let announcer = Arc::new(Publisher::new(Namespace::local(), roots.clone(), network, blocks.clone()));
     let (stop, stopping) = watch::channel(false);

@@ -16,6 +16,9 @@ pub const MAX_BLOCK: usize = 2 << 20;
 /// Multicodec of sha2-256, the only hash that cidery writes.
 pub const SHA2_256: u64 = 0x12;
 
+/// Multicodec of sha2-512: only in the names of blobs.
+pub const SHA2_512: u64 = 0x13;
+
 const IDENTITY: u64 = 0x00;
 
 /// The content codecs that occur in a registry's tree.

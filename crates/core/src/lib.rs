@@ -1,8 +1,8 @@
 //! What every other crate of cidery speaks: blocks, names, and the ports between the crates.
 //!
 //! ```text
-//!   registry ──► Blockstore, RootStore, Network, Session        (never a peer, never a disk)
-//!   node     ──► Blockstore, PublicBlocks; implements Network   (never a registry, never a tree)
+//!   registry ──► Blockstore, RootStore, Network, Session; implements Digests   (never a peer, never a disk)
+//!   node     ──► Blockstore, PublicBlocks, Digests; implements Network         (never a registry, never a tree)
 //!   bitswap  ──► Blockstore, PublicBlocks; implements Session
 //!   unixfs   ──► Fetcher
 //!   blockstore   implements Blockstore, RootStore, PublicBlocks
@@ -21,12 +21,16 @@ mod state;
 #[cfg(feature = "testing")]
 pub mod suite;
 
-pub use block::{Block, BlockError, Cid, MAX_BLOCK, Multihash, SHA2_256, codec, hash_allowed, identity_bytes};
+pub use block::{
+    Block, BlockError, Cid, MAX_BLOCK, Multihash, SHA2_256, SHA2_512, codec, hash_allowed, identity_bytes,
+};
 pub use bytes::Bytes;
 pub use error::{CommitError, FetchError, NetworkError, PinError, ResolveError, StoreError};
 pub use name::{Digest, ForeignName, NameError, Namespace, Reference, RepositoryName, Tag};
-pub use ports::{BlockWriter, Blockstore, Fetcher, Hold, Network, PublicBlocks, RootStore, Session};
+pub use ports::{
+    BlockWriter, Blockstore, Digests, Fetcher, Hold, Inquiry, MAX_FILES, Network, PublicBlocks, RootStore, Session,
+};
 pub use state::{
-    Link, NamespaceState, Origin, Pin, Pinned, Publication, PublishMode, Resolved, RootEntry, Scope, SessionSpec,
-    Stats, TagTime, UploadRecord,
+    BlobFile, Claim, Link, NamespaceState, Origin, Pin, Pinned, Publication, PublishMode, Resolved, RootEntry, Scope,
+    SessionSpec, Stats, TagTime, UploadRecord,
 };

@@ -1,7 +1,9 @@
 //! Complete in-memory implementations of the ports: for tests, examples, and embedding without a disk.
 
+mod digests;
 mod world;
 
+pub use digests::MemoryDigests;
 pub use world::{MemoryNetwork, World};
 
 use crate::{

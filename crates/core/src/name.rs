@@ -1,5 +1,6 @@
 //! Names that come from outside, validated once, when they are parsed.
 
+use crate::{Multihash, SHA2_256, SHA2_512, codec};
 use cid::{Cid, multibase::Base};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -178,6 +179,25 @@ impl Digest {
     pub fn is_sha256(&self) -> bool {
         self.algorithm() == "sha256"
     }
+
+    /// The raw CID with this hash: what the DHT knows the bytes by, and the block that they are if they are
+    /// no more than one. `None` never comes of a digest that was parsed.
+    pub fn raw_cid(&self) -> Option<Cid> {
+        let code = if self.is_sha256() { SHA2_256 } else { SHA2_512 };
+        let hex = self.hex();
+        let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+        let hash: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+        Some(Cid::new_v1(codec::RAW, Multihash::wrap(code, &hash?).ok()?))
+    }
+
+    /// The digest that a multihash is; `None` for any but a whole sha2-256 or sha2-512.
+    pub fn from_multihash(hash: &Multihash) -> Option<Self> {
+        match hash.code() {
+            SHA2_256 => Some(Self::sha256(hash.digest().try_into().ok()?)),
+            SHA2_512 => Some(Self::sha512(hash.digest().try_into().ok()?)),
+            _ => None,
+        }
+    }
 }
 
 fn check_digest(text: &str) -> Result<(), NameError> {
@@ -309,6 +329,21 @@ mod tests {
         assert_eq!(digest.as_str().parse::<Digest>().as_ref(), Ok(&digest));
         assert_eq!((digest.algorithm(), digest.hex().len()), ("sha256", 64));
         assert_eq!(Digest::sha512(&[1; 64]).hex().len(), 128);
+    }
+
+    #[test]
+    fn a_digest_is_a_multihash() {
+        let block = crate::Block::raw(&b"layer"[..]);
+        let digest = Digest::from_multihash(block.cid().hash()).expect("sha2-256");
+        assert_eq!(digest.raw_cid(), Some(*block.cid()));
+        let long = Digest::sha512(&[7; 64]);
+        let cid = long.raw_cid().expect("it is one");
+        assert_eq!((cid.codec(), cid.hash().code(), cid.hash().digest()), (codec::RAW, 0x13, &[7; 64][..]));
+        assert_eq!(Digest::from_multihash(cid.hash()), Some(long));
+        for (code, hash) in [(SHA2_256, &[1; 20][..]), (SHA2_512, &[1; 32]), (0, &[1; 32]), (0x1e, &[1; 32])] {
+            let other = Multihash::wrap(code, hash).expect("short");
+            assert_eq!(Digest::from_multihash(&other), None, "{code}");
+        }
     }
 
     #[test]

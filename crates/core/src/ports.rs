@@ -1,9 +1,9 @@
 //! The ports. Stores are synchronous (call them from blocking threads); the network is not.
 
 use crate::{
-    Block, Bytes, Cid, CommitError, FetchError, ForeignName, Link, Namespace, NamespaceState, NetworkError, Origin,
-    Pin, PinError, Pinned, PublishMode, RepositoryName, ResolveError, Resolved, RootEntry, SessionSpec, Stats,
-    StoreError, Tag, TagTime, UploadRecord,
+    BlobFile, Block, Bytes, Cid, Claim, CommitError, Digest, FetchError, ForeignName, Link, Namespace, NamespaceState,
+    NetworkError, Origin, Pin, PinError, Pinned, PublishMode, RepositoryName, ResolveError, Resolved, RootEntry,
+    SessionSpec, Stats, StoreError, Tag, TagTime, UploadRecord,
 };
 use async_trait::async_trait;
 use std::{
@@ -74,6 +74,17 @@ pub trait PublicBlocks: Send + Sync + 'static {
     /// As [`Blockstore::get`].
     fn public_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError>;
 }
+
+/// Which files hold a blob, as far as peers may see them ([`PublicBlocks`]). Not being allowed looks exactly
+/// like not knowing any.
+pub trait Digests: Send + Sync + 'static {
+    /// At most [`MAX_FILES`] files, no directories; one, unless somebody cuts files otherwise than this node. Reads
+    /// the disk, and never reaches out.
+    fn files(&self, digest: &Digest) -> Result<Vec<BlobFile>, StoreError>;
+}
+
+/// The most files that are said to hold one blob.
+pub const MAX_FILES: usize = 4;
 
 /// Everything that is not a block: roots, links, publications, uploads, pins. Writes are durable on
 /// return, with every block that was put before them; concurrent ones share the flush.
@@ -180,6 +191,14 @@ pub trait Session: Fetcher {
     fn received(&self) -> u64;
 }
 
+/// Peers being asked which file holds a blob. Dropping it ends that.
+#[async_trait]
+pub trait Inquiry: Send {
+    /// What the next peer says; `None` when nobody is left to ask. Each peer answers once, with at most
+    /// [`MAX_FILES`] claims.
+    async fn next(&mut self) -> Option<Claim>;
+}
+
 /// The registry's whole view of peers.
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
@@ -190,6 +209,10 @@ pub trait Network: Send + Sync + 'static {
     /// Tells the network that this node has these roots, now and from time to time; replaces what
     /// was told before for the namespace. Returns when it is under way.
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError>;
+    /// Asks peers for the file of a blob: those that are connected, and whoever is found to provide the digest.
+    async fn inquire(&self, digest: &Digest) -> Box<dyn Inquiry>;
+    /// Says that a claim was false. Nothing its maker says is passed on for a while.
+    fn distrust(&self, claim: &Claim);
 }
 
 /// A writer that keeps all it puts in a hold.

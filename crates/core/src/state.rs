@@ -102,6 +102,24 @@ pub struct UploadRecord {
     pub state: Vec<u8>,
 }
 
+/// A file that holds a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlobFile {
+    /// Its root.
+    pub cid: Cid,
+    /// The blob's size in bytes.
+    pub size: u64,
+}
+
+/// What a peer says of a digest. It counts once the file's bytes were hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The file that is said to hold it.
+    pub file: BlobFile,
+    /// Who says so.
+    pub peer: Box<str>,
+}
+
 /// What somebody wants kept, by whatever name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {

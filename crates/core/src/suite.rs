@@ -7,8 +7,11 @@ use crate::{
     Block, Blockstore, Cid, CommitError, Digest, Link, Multihash, Namespace, Origin, Pin, PinError, PublicBlocks,
     PublishMode, RootStore, TagTime, UploadRecord, codec,
 };
-
 use std::time::{Duration, UNIX_EPOCH};
+
+mod digests;
+
+pub use digests::{Answering, digests};
 
 /// A store under test: all three ports over the same data.
 pub trait Store: Blockstore + RootStore + PublicBlocks {}

@@ -1,10 +1,10 @@
 //! The swarm behind a handle: [`Node`] is the program's [`Network`](cidery_core::Network).
 //!
 //! ```text
-//!   Node, NodeSession ──commands──► Worker ──► drivers   dial · listen · observed · peers · provide · search · uplink
+//!   Node, NodeSession ──commands──► Worker ──► drivers   answer · dial · inquire · listen · observed · peers · provide · search · uplink
 //!      │      │                       │           │
 //!      │      └──► Bitswap            └──► Swarm ◄┘       limits · keep · bitswap · identify · ping ·
-//!      └──► Naming (DNS)                                  Kademlia (LAN, WAN) · sender · mDNS
+//!      └──► Naming (DNS)                                  Kademlia (LAN, WAN) · sender · digest · mDNS
 //! ```
 //!
 //! The worker is a task that owns the swarm and only routes: every event and command goes to the driver
@@ -23,10 +23,12 @@ mod address;
 mod announce;
 mod config;
 mod dht;
+mod digest;
 mod drivers;
 mod error;
 mod hosts;
 mod identity;
+mod inquiry;
 mod naming;
 mod node;
 mod session;

@@ -5,11 +5,14 @@ use crate::{
     address::Surroundings,
     announce::{self, Announcement},
     drivers::{
+        answer::{Answers, Oracle},
         expand::Expander,
+        inquire::CLAIMS,
         listen,
         peers::Kind,
         search::{Searches, Sessions},
     },
+    inquiry::NodeInquiry,
     naming::{DnsConfig, Naming},
     session::NodeSession,
     swarm::{self, Parts},
@@ -18,8 +21,8 @@ use crate::{
 use async_trait::async_trait;
 use cidery_bitswap::Bitswap;
 use cidery_core::{
-    Blockstore, Cid, ForeignName, Namespace, Network, NetworkError, PublicBlocks, ResolveError, Resolved, Session,
-    SessionSpec,
+    Blockstore, Cid, Claim, Digest, Digests, ForeignName, Inquiry, Namespace, Network, NetworkError, PublicBlocks,
+    ResolveError, Resolved, Session, SessionSpec,
 };
 use libp2p::Multiaddr;
 use std::{
@@ -55,6 +58,7 @@ pub struct Node {
     naming: Arc<Naming>,
     sessions: Sessions,
     public: Arc<dyn PublicBlocks>,
+    oracle: Oracle,
 }
 
 impl Node {
@@ -82,7 +86,8 @@ impl Node {
         listen::listen(&mut swarm, &listen).await?;
         let sessions = Sessions::default();
         let searches = Searches::new(sessions.clone(), bitswap.clone(), expander, surroundings.clone());
-        let mut worker = Worker::new(swarm, surroundings, searches);
+        let oracle = Oracle::default();
+        let mut worker = Worker::new(swarm, surroundings, searches, Answers::new(oracle.clone()));
         worker.add_peers(Kind::Configured, &peers)?;
         match bootstrap {
             Bootstrap::Default => worker.add_peers(Kind::Bootstrap, &BOOTSTRAP.map(String::from))?,
@@ -93,7 +98,7 @@ impl Node {
         tokio::spawn(worker.run(inbox));
         let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
         tokio::spawn(announce::run(announced, bitswap.clone(), commands.clone()));
-        Ok(Self { peer_id, commands, announcements, bitswap, naming, sessions, public })
+        Ok(Self { peer_id, commands, announcements, bitswap, naming, sessions, public, oracle })
     }
 
     /// The node's peer id in base58.
@@ -132,6 +137,11 @@ impl Node {
     /// through a session, and that peers may see.
     pub fn announce(&self, cids: impl IntoIterator<Item = Cid>) {
         self.bitswap.announce(cids);
+    }
+
+    /// Says who knows which files hold a blob, for peers that ask; until then they are told of none.
+    pub fn answer_with(&self, digests: Arc<dyn Digests>) {
+        *self.oracle.write() = Some(digests);
     }
 
     /// What went over the wire since the start, and what is waited for now.
@@ -228,5 +238,17 @@ impl Network for Node {
         let announcement = Announcement { namespace: namespace.clone(), roots, reply };
         self.announcements.send(announcement).await.map_err(|_| NetworkError::Closed)?;
         done.await.map_err(|_| NetworkError::Closed)?
+    }
+
+    async fn inquire(&self, digest: &Digest) -> Box<dyn Inquiry> {
+        let (sender, claims) = mpsc::channel(CLAIMS);
+        // A node that is stopping asks nobody: then the other end is dropped at once.
+        let _ = self.commands.send(Command::Inquire(digest.clone(), sender)).await;
+        Box::new(NodeInquiry(claims))
+    }
+
+    fn distrust(&self, claim: &Claim) {
+        // When the worker has more to do than it can, the peer is believed once more.
+        let _ = claim.peer.parse().map(|peer| self.commands.try_send(Command::Distrust(peer)));
     }
 }

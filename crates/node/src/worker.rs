@@ -1,12 +1,16 @@
 //! The task that owns the swarm. It routes: each event and command goes to the driver whose job it is,
 //! and what one driver says that concerns another is passed on here.
 
+mod events;
+
 use crate::{
     StartError,
     address::{self, Dht, Surroundings, is_loopback, is_specified},
-    dht::{self, Found, Routing},
+    dht::{self, Routing},
     drivers::{
+        answer::Answers,
         dial::{Dials, Waiter},
+        inquire::Inquiries,
         listen,
         observed::{Observed, announced},
         peers::{Kind, Peers},
@@ -15,18 +19,13 @@ use crate::{
         uplink::Uplink,
     },
     node::Tables,
-    swarm::{BehaviourEvent, Swarm},
+    swarm::Swarm,
 };
 use cidery_bitswap::SessionId;
-use cidery_core::{Cid, NetworkError};
+use cidery_core::{Cid, Claim, Digest, NetworkError};
 use futures::StreamExt;
 use if_watch::{IfEvent, tokio::IfWatcher};
-use libp2p::{
-    Multiaddr, PeerId,
-    core::{ConnectedPoint, transport::PortUse},
-    identify, kad, mdns, ping,
-    swarm::{ConnectionId, SwarmEvent},
-};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -52,6 +51,8 @@ pub(crate) enum Command {
     Provide(Change, oneshot::Sender<()>),
     Downloading(Cid),
     Search(SessionId, Cid),
+    Inquire(Digest, mpsc::Sender<Claim>),
+    Distrust(PeerId),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -75,6 +76,8 @@ pub(crate) struct Worker {
     peers: Peers,
     routing: Routing,
     searches: Searches,
+    inquiries: Inquiries,
+    answers: Answers,
     provider: Provider,
     observed: Observed,
     uplink: Uplink,
@@ -84,7 +87,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Takes over a swarm that listens.
-    pub(crate) fn new(swarm: Swarm, surroundings: Surroundings, searches: Searches) -> Self {
+    pub(crate) fn new(swarm: Swarm, surroundings: Surroundings, searches: Searches, answers: Answers) -> Self {
         let interfaces = IfWatcher::new()
             .inspect_err(|error| tracing::warn!(%error, "network interfaces are not watched: private hints go unused"));
         let mut worker = Self {
@@ -97,6 +100,8 @@ impl Worker {
             peers: Peers::default(),
             routing: Routing::default(),
             searches,
+            inquiries: Inquiries::default(),
+            answers,
             provider: Provider::new(),
             observed: Observed::default(),
             uplink: Uplink::now(),
@@ -126,6 +131,7 @@ impl Worker {
                 (search, addresses) = self.searches.expanded() => self.with_searches(|searches, tools| {
                     searches.on_expanded(tools, search, &addresses);
                 }),
+                answer = self.answers.next() => self.answers.on_answer(&mut self.swarm, answer),
                 event = next_interface(&mut self.interfaces) => self.on_interface(event),
                 _ = tick.tick() => self.on_tick(),
             }
@@ -189,8 +195,17 @@ impl Worker {
             Command::Search(session, cid) => {
                 self.with_searches(|searches, tools| searches.need_peers(tools, session, cid));
             }
+            Command::Inquire(digest, claims) => self.inquire(digest, claims),
+            Command::Distrust(peer) => self.inquiries.distrust(peer),
             // Taken by the loop.
             Command::Shutdown(_) => {}
+        }
+    }
+
+    fn inquire(&mut self, digest: Digest, claims: mpsc::Sender<Claim>) {
+        let Some(key) = digest.raw_cid() else { return };
+        if let Some(inquiry) = self.inquiries.begin(&mut self.swarm, digest, claims) {
+            self.with_searches(|searches, tools| searches.inquire(tools, inquiry, key));
         }
     }
 
@@ -203,6 +218,9 @@ impl Worker {
         self.dials.tick(&mut self.swarm, now);
         self.peers.tick(&mut self.swarm, &mut self.dials, now);
         self.with_searches(|searches, tools| searches.tick(tools, now));
+        for inquiry in self.inquiries.tick(now) {
+            self.with_searches(|searches, tools| searches.inquiry_ended(tools, inquiry));
+        }
         self.provide();
     }
 
@@ -212,12 +230,15 @@ impl Worker {
         self.provider.tick(&mut self.swarm, &mut self.routing, addresses, Instant::now());
     }
 
-    /// Passes on what became of dials, until there is nothing more to pass on.
+    /// Passes on what became of dials and what inquiries are offered, until there is nothing more to pass on.
     fn settle(&mut self) {
         loop {
-            let outcomes = self.dials.outcomes();
-            if outcomes.is_empty() {
+            let (outcomes, offers) = (self.dials.outcomes(), self.searches.offers());
+            if outcomes.is_empty() && offers.is_empty() {
                 return;
+            }
+            for offer in offers {
+                self.inquiries.on_offer(&mut self.swarm, offer);
             }
             for outcome in outcomes {
                 match outcome.waiter {
@@ -256,150 +277,6 @@ impl Worker {
         self.surroundings.set_loopback(self.swarm.listeners().any(is_loopback));
         for ip in self.swarm.listeners().filter_map(address::ip) {
             self.surroundings.add_interface(ip);
-        }
-    }
-
-    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                self.on_connected(peer_id, connection_id, &endpoint);
-            }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                self.connections.remove(&connection_id);
-                if num_established == 0 {
-                    self.introduced.remove(&peer_id);
-                    self.peers.on_disconnected(peer_id);
-                }
-            }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, peer_id } => {
-                tracing::debug!(?peer_id, %error, "dial failed");
-                self.dials.on_failed(&mut self.swarm, connection_id, &error);
-            }
-            SwarmEvent::NewListenAddr { address, .. } => {
-                tracing::debug!(%address, "listening");
-                self.note_listeners();
-            }
-            SwarmEvent::ExpiredListenAddr { .. } => self.note_listeners(),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "a listener closed");
-                self.note_listeners();
-            }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
-            _ => {}
-        }
-    }
-
-    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let remote = endpoint.get_remote_address().clone();
-        if endpoint.is_dialer() {
-            self.with_searches(|searches, tools| searches.on_connected(tools, peer, &remote));
-        }
-        let (dialled_in, telling) = match endpoint {
-            ConnectedPoint::Dialer { port_use, .. } => (false, *port_use == PortUse::Reuse),
-            ConnectedPoint::Listener { .. } => (true, true),
-        };
-        self.connections.insert(connection, Connection { peer, remote, dialled_in, telling });
-        self.dials.on_established(connection, peer);
-    }
-
-    fn on_behaviour(&mut self, event: BehaviourEvent) {
-        match event {
-            BehaviourEvent::Bitswap(event) => self.on_bitswap(event),
-            BehaviourEvent::Local(event) => self.on_dht(Dht::Local, event),
-            BehaviourEvent::Wide(event) => self.on_dht(Dht::Wide, event),
-            BehaviourEvent::Identify(event) => self.on_identify(event),
-            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
-                for (peer, address) in found {
-                    self.peers.discovered(&mut self.swarm, &self.surroundings, peer, address);
-                }
-                self.peers.tick(&mut self.swarm, &mut self.dials, Instant::now());
-            }
-            BehaviourEvent::Mdns(mdns::Event::Expired(gone)) => {
-                for (peer, address) in gone {
-                    self.peers.expired(&mut self.swarm, peer, address);
-                }
-            }
-            // A connection that does not answer pings is dead; closing it lets the peer be dialled anew.
-            BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), .. }) => {
-                self.swarm.close_connection(connection);
-            }
-            BehaviourEvent::Ping(_) => {}
-            BehaviourEvent::Limits(event) | BehaviourEvent::Memory(event) => match event {},
-            BehaviourEvent::Keep(event) | BehaviourEvent::Sender(event) => match event {},
-        }
-    }
-
-    fn on_bitswap(&mut self, event: cidery_bitswap::Event) {
-        match event {
-            cidery_bitswap::Event::NeedPeers { session, cid } => {
-                self.with_searches(|searches, tools| searches.need_peers(tools, session, cid));
-            }
-            cidery_bitswap::Event::SessionEnded { session } => {
-                self.with_searches(|searches, tools| searches.session_ended(tools, session));
-            }
-            cidery_bitswap::Event::PeerMisbehaved { peer, reason } => {
-                tracing::info!(%peer, ?reason, "a peer misbehaves");
-            }
-            _ => {}
-        }
-    }
-
-    fn on_identify(&mut self, event: identify::Event) {
-        let (identify::Event::Received { connection_id, peer_id, info }
-        | identify::Event::Pushed { connection_id, peer_id, info }) = event
-        else {
-            return;
-        };
-        let connection = self.connections.get(&connection_id);
-        let via = connection.map(|connection| connection.remote.clone());
-        self.routing.identified(
-            &mut self.swarm,
-            &self.surroundings,
-            peer_id,
-            via.as_ref(),
-            &info.protocols,
-            &info.listen_addrs,
-        );
-        if let Some(connection) = self.connections.get(&connection_id).filter(|connection| connection.telling) {
-            let reached = self.observed.witness(&connection.remote, &info.observed_addr, connection.dialled_in);
-            if let Some(address) = reached {
-                tracing::info!(%address, "this node can be reached from outside: serving the wide-area DHT");
-                self.swarm.add_external_address(address);
-                dht::set_reachable(&mut self.swarm, true);
-            }
-        }
-        if info.protocols.contains(&Dht::Local.protocol()) && self.introduced.insert(peer_id) {
-            let addresses = announced(&self.swarm, &self.observed, Dht::Local);
-            self.provider.introduce(&mut self.swarm, peer_id, addresses);
-        }
-    }
-
-    fn on_dht(&mut self, dht: Dht, event: kad::Event) {
-        let connections = &self.connections;
-        let met_on_loopback = |peer: &PeerId| {
-            connections.values().any(|connection| connection.peer == *peer && is_loopback(&connection.remote))
-        };
-        for found in self.routing.on_event(&mut self.swarm, dht, event, met_on_loopback) {
-            match found {
-                Found::Provider { search, peer, addresses } => {
-                    self.with_searches(|searches, tools| searches.on_provider(tools, search, peer, addresses));
-                }
-                Found::SearchOver { search } => self.searches.on_lookup_over(search),
-                Found::Region { region, mut peers } => {
-                    for peer in &mut peers {
-                        peer.addrs.retain(|address| self.surroundings.allow(address));
-                    }
-                    let addresses = announced(&self.swarm, &self.observed, dht);
-                    self.provider.on_region(&mut self.swarm, region, peers, addresses);
-                    self.provide();
-                }
-                Found::NewPeer { dht, peer } => {
-                    tracing::debug!(%peer, ?dht, "a new peer in the routing table");
-                    self.searches.on_new_peer();
-                    self.provider.wake(dht);
-                }
-            }
         }
     }
 }

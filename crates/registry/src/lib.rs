@@ -7,6 +7,8 @@
 //!             ├─ upload    socket ──► leaves in the store + whole-blob sha256 ──► link
 //!             ├─ stream    blobs on their way out, local or while they arrive
 //!             ├─ foreign   other people's roots: one session each, fetched ahead of a pull
+//!             ├─ lacking   what manifests name and nobody pushed, by digest from any peer
+//!             ├─ digests   which file holds a digest, for peers that ask so
 //!             ├─ archive   images in and out as files
 //!             ├─ ops       health, metrics, and who hears what was done
 //!             ├─ rules     tags that never change, and which tags are kept for how long; retention removes the others
@@ -25,6 +27,7 @@
 
 pub mod archive;
 mod config;
+mod digests;
 mod error;
 mod foreign;
 mod hash;

@@ -6,7 +6,7 @@ use crate::{
     registry::Registry,
     tree::{NodeCache, Snapshot},
 };
-use cidery_core::{Cid, Digest, Multihash, Namespace, Reference, RepositoryName, SHA2_256, StoreError, codec};
+use cidery_core::{Cid, Digest, Namespace, Reference, RepositoryName, StoreError};
 use std::sync::Arc;
 
 /// Where something was, and is no more.
@@ -89,12 +89,7 @@ impl Registry {
 
 /// The file of a blob of one leaf: its digest is the leaf's hash.
 pub(crate) fn single_leaf(digest: &Digest) -> Option<Cid> {
-    let hash: Vec<u8> = digest.is_sha256().then(|| decode(digest.hex()))??;
-    Some(Cid::new_v1(codec::RAW, Multihash::wrap(SHA2_256, &hash).ok()?))
-}
-
-fn decode(hex: &str) -> Option<Vec<u8>> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
+    digest.raw_cid().filter(|_| digest.is_sha256())
 }
 
 #[cfg(test)]

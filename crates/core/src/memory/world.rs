@@ -1,24 +1,28 @@
 //! A network without a wire.
 
 use crate::{
-    Block, Blockstore, Bytes, Cid, FetchError, Fetcher, ForeignName, Namespace, Network, NetworkError, Origin,
-    PublicBlocks, ResolveError, Resolved, Scope, Session, SessionSpec, identity_bytes,
+    Block, Blockstore, Bytes, Cid, Claim, Digest, Digests, FetchError, Fetcher, ForeignName, Inquiry, Namespace,
+    Network, NetworkError, Origin, PublicBlocks, ResolveError, Resolved, Scope, Session, SessionSpec, identity_bytes,
 };
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+/// A peer's name, and what it says.
+type Answering = (Box<str>, Arc<dyn Digests>);
+
 /// Several nodes' view of each other without a wire: whatever one member's store shows the public,
-/// the sessions of every other can fetch.
+/// the sessions of every other can fetch, and whoever answers for digests is asked by all.
 #[derive(Default)]
 pub struct World {
     members: RwLock<Vec<Arc<dyn PublicBlocks>>>,
+    answering: RwLock<Vec<Answering>>,
     names: RwLock<HashMap<ForeignName, Resolved>>,
     provided: Mutex<HashMap<Namespace, Vec<Cid>>>,
 }
@@ -32,7 +36,13 @@ impl World {
     /// Adds a member, and gives the network as it sees it. `store` takes what its sessions fetch.
     pub fn join<S: Blockstore + PublicBlocks + Clone>(self: &Arc<Self>, store: S) -> MemoryNetwork {
         self.members.write().push(Arc::new(store.clone()));
-        MemoryNetwork { world: self.clone(), store: Arc::new(store.clone()), public: Arc::new(store) }
+        let distrusted = Mutex::default();
+        MemoryNetwork { world: self.clone(), store: Arc::new(store.clone()), public: Arc::new(store), distrusted }
+    }
+
+    /// Adds somebody who answers for digests. All are asked in the order in which they came.
+    pub fn answer(&self, peer: &str, digests: Arc<dyn Digests>) {
+        self.answering.write().push((peer.into(), digests));
     }
 
     /// Makes a name stand for something, as a DNS record would.
@@ -51,6 +61,7 @@ pub struct MemoryNetwork {
     world: Arc<World>,
     store: Arc<dyn Blockstore>,
     public: Arc<dyn PublicBlocks>,
+    distrusted: Mutex<HashSet<Box<str>>>,
 }
 
 #[async_trait]
@@ -78,6 +89,30 @@ impl Network for MemoryNetwork {
     async fn provide(&self, namespace: &Namespace, roots: Vec<Cid>) -> Result<(), NetworkError> {
         self.world.provided.lock().insert(namespace.clone(), roots);
         Ok(())
+    }
+
+    async fn inquire(&self, digest: &Digest) -> Box<dyn Inquiry> {
+        let (answering, distrusted) = (self.world.answering.read(), self.distrusted.lock());
+        let trusted = answering.iter().filter(|(peer, _)| !distrusted.contains(peer));
+        // Whoever cannot read what he has looks like one who has nothing.
+        let claims = trusted.flat_map(|(peer, digests)| {
+            let files = digests.files(digest).unwrap_or_default();
+            files.into_iter().map(|file| Claim { file, peer: peer.clone() })
+        });
+        Box::new(MemoryInquiry(claims.collect()))
+    }
+
+    fn distrust(&self, claim: &Claim) {
+        self.distrusted.lock().insert(claim.peer.clone());
+    }
+}
+
+struct MemoryInquiry(VecDeque<Claim>);
+
+#[async_trait]
+impl Inquiry for MemoryInquiry {
+    async fn next(&mut self) -> Option<Claim> {
+        self.0.pop_front()
     }
 }
 

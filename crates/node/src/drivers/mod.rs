@@ -1,7 +1,9 @@
 //! One file per job on the swarm; each owns what it waits for. The worker only routes between them.
 
+pub(crate) mod answer;
 pub(crate) mod dial;
 pub(crate) mod expand;
+pub(crate) mod inquire;
 pub(crate) mod lapsed;
 pub(crate) mod listen;
 pub(crate) mod observed;

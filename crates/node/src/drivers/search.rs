@@ -1,8 +1,7 @@
-//! Finding peers for sessions: whoever is connected, hints, peers of before, nearby peers and provider
+//! Finding peers for sessions and inquiries: whoever is connected, hints, peers of before, nearby peers and provider
 //! records of both DHTs, all at once. What is found is dialled, and offered to the session as it connects.
-//!
-//! Look-ups are shared: sessions that want the same key wait for one, and what it found (or that it
-//! found nothing) holds for a second.
+
+mod lookups;
 
 use super::{
     dial::{Dials, Waiter},
@@ -10,15 +9,16 @@ use super::{
     peers::Peers,
 };
 use crate::{
-    address::{Dht, Surroundings, peer_of},
-    dht::{self, Routing},
+    address::{Surroundings, peer_of},
+    dht::Routing,
     naming::hints::MAX_HINTS,
     swarm::Swarm,
 };
 use cidery_bitswap::{Bitswap, SessionId};
-use cidery_core::{Cid, SessionSpec};
+use cidery_core::{Cid, Scope, SessionSpec};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use lookups::{FRESH, Lookup};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -26,10 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the outcome of a look-up holds, absence included.
-const FRESH: Duration = Duration::from_secs(1);
-/// Look-ups at a time; a session beyond that makes do with the peers that are there.
-const MAX_LOOKUPS: usize = 256;
 /// Blocks of one session that providers are looked for at a time, beside its root.
 const MAX_WANTED: usize = 8;
 /// Peers found by earlier searches: their connections are kept, and the latest are dialled for a new one.
@@ -43,8 +39,24 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// The sessions there are, with what they are for. The handle adds, the worker removes.
 pub(crate) type Sessions = Arc<Mutex<HashMap<SessionId, SessionSpec>>>;
 
+/// For whom peers are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Seeker {
+    Session(SessionId),
+    Inquiry(u64),
+}
+
+/// What an inquiry is told.
+#[derive(Debug)]
+pub(crate) enum Offer {
+    /// Connected peers to ask.
+    Peers { inquiry: u64, peers: Vec<PeerId> },
+    /// Nobody else will be found.
+    NoMore { inquiry: u64 },
+}
+
 struct Search {
-    session: SessionId,
+    seeker: Seeker,
     root: Cid,
     wanted: Vec<Cid>,
     dialling: HashSet<PeerId>,
@@ -59,13 +71,6 @@ struct Search {
     exhausted: bool,
 }
 
-struct Lookup {
-    key: Vec<u8>,
-    open: usize,
-    found: Vec<PeerId>,
-    finished: Option<Instant>,
-}
-
 /// The searches under way.
 pub(crate) struct Searches {
     sessions: Sessions,
@@ -73,7 +78,9 @@ pub(crate) struct Searches {
     expander: Expander,
     surroundings: Surroundings,
     searches: BTreeMap<u64, Search>,
-    by_session: HashMap<SessionId, u64>,
+    by_seeker: HashMap<Seeker, u64>,
+    /// For the next call of [`Searches::offers`].
+    offers: Vec<Offer>,
     lookups: HashMap<u64, Lookup>,
     remembered: VecDeque<(PeerId, Multiaddr)>,
     expansions: FuturesUnordered<BoxFuture<'static, (u64, Vec<String>)>>,
@@ -96,7 +103,8 @@ impl Searches {
             expander,
             surroundings,
             searches: BTreeMap::new(),
-            by_session: HashMap::new(),
+            by_seeker: HashMap::new(),
+            offers: Vec::new(),
             lookups: HashMap::new(),
             remembered: VecDeque::new(),
             expansions: FuturesUnordered::new(),
@@ -114,14 +122,36 @@ impl Searches {
         let Some(spec) = self.sessions.lock().get(&session).cloned() else {
             return self.bitswap.no_more_peers(session, cid);
         };
+        self.seek(tools, Seeker::Session(session), cid, &spec);
+    }
+
+    /// An inquiry wants whoever provides `cid`. What is found comes out of [`Searches::offers`].
+    pub(crate) fn inquire(&mut self, tools: &mut Tools<'_>, inquiry: u64, cid: Cid) {
+        let spec = SessionSpec { root: cid, hints: Vec::new(), scope: Scope::Public };
+        self.seek(tools, Seeker::Inquiry(inquiry), cid, &spec);
+    }
+
+    /// What inquiries are to be told since the last call.
+    pub(crate) fn offers(&mut self) -> Vec<Offer> {
+        std::mem::take(&mut self.offers)
+    }
+
+    fn offer(&mut self, seeker: Seeker, peers: Vec<PeerId>) {
+        match seeker {
+            Seeker::Session(session) => self.bitswap.offer_peers(session, peers),
+            Seeker::Inquiry(inquiry) => self.offers.push(Offer::Peers { inquiry, peers }),
+        }
+    }
+
+    fn seek(&mut self, tools: &mut Tools<'_>, seeker: Seeker, cid: Cid, spec: &SessionSpec) {
         let now = Instant::now();
-        let id = match self.by_session.get(&session) {
+        let id = match self.by_seeker.get(&seeker) {
             Some(id) => *id,
             None => {
                 let id = self.next();
-                self.by_session.insert(session, id);
+                self.by_seeker.insert(seeker, id);
                 let search = Search {
-                    session,
+                    seeker,
                     root: spec.root,
                     wanted: Vec::new(),
                     dialling: HashSet::new(),
@@ -157,10 +187,10 @@ impl Searches {
         let preferred = tools.peers.preferred();
         let connected = |peer: &PeerId, swarm: &Swarm| swarm.is_connected(peer);
         let here: Vec<_> = preferred.iter().filter(|peer| connected(peer, tools.swarm)).copied().collect();
-        if let Some(search) = self.searches.get(&id)
+        if let Some(seeker) = self.searches.get(&id).map(|search| search.seeker)
             && !here.is_empty()
         {
-            self.bitswap.offer_peers(search.session, here);
+            self.offer(seeker, here);
         }
         tools.peers.hurry(now);
         tools.peers.tick(tools.swarm, tools.dials, now);
@@ -221,86 +251,16 @@ impl Searches {
         }
     }
 
-    /// Looks for providers of the root, then of what is wanted, in both DHTs.
-    fn look_up(&mut self, tools: &mut Tools<'_>, id: u64, now: Instant) {
-        let Some(search) = self.searches.get_mut(&id) else { return };
-        (search.looked, search.again) = (now, false);
-        let mut keys = vec![search.root.hash().to_bytes()];
-        for cid in &search.wanted {
-            let key = cid.hash().to_bytes();
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
-        for key in keys {
-            let shared = self.lookups.iter().find(|(_, lookup)| lookup.key == key);
-            if let Some((lookup, state)) = shared {
-                let (lookup, open, found) = (*lookup, state.open > 0, state.found.clone());
-                if open && let Some(search) = self.searches.get_mut(&id) {
-                    search.lookups.insert(lookup);
-                }
-                for peer in found {
-                    let addresses = dht::known(tools.swarm, peer);
-                    self.dial(tools, id, peer, addresses);
-                }
-            } else if self.lookups.len() < MAX_LOOKUPS {
-                let lookup = self.next();
-                for dht in Dht::BOTH {
-                    tools.routing.find_providers(tools.swarm, dht, &key, lookup);
-                }
-                self.lookups.insert(lookup, Lookup { key, open: 2, found: Vec::new(), finished: None });
-                if let Some(search) = self.searches.get_mut(&id) {
-                    search.lookups.insert(lookup);
-                }
-            }
-        }
-    }
-
-    fn waiting_for(&self, lookup: u64) -> Vec<u64> {
-        self.searches.iter().filter(|(_, search)| search.lookups.contains(&lookup)).map(|(id, _)| *id).collect()
-    }
-
-    /// A look-up found a provider.
-    pub(crate) fn on_provider(
-        &mut self,
-        tools: &mut Tools<'_>,
-        lookup: u64,
-        peer: PeerId,
-        mut addresses: Vec<Multiaddr>,
-    ) {
-        let Some(state) = self.lookups.get_mut(&lookup) else { return };
-        if state.found.contains(&peer) {
-            return;
-        }
-        state.found.push(peer);
-        addresses.retain(|address| self.surroundings.allow(address));
-        addresses.extend(dht::known(tools.swarm, peer));
-        for id in self.waiting_for(lookup) {
-            self.dial(tools, id, peer, addresses.clone());
-        }
-    }
-
-    /// A look-up is over in one of the DHTs.
-    pub(crate) fn on_lookup_over(&mut self, lookup: u64) {
-        let Some(state) = self.lookups.get_mut(&lookup) else { return };
-        state.open = state.open.saturating_sub(1);
-        if state.open == 0 {
-            state.finished = Some(Instant::now());
-            for search in self.searches.values_mut() {
-                search.lookups.remove(&lookup);
-            }
-        }
-    }
-
     /// A dial for a search ended.
     pub(crate) fn on_outcome(&mut self, id: u64, about: Option<PeerId>, outcome: Result<PeerId, String>) {
         let Some(search) = self.searches.get_mut(&id) else { return };
         if let Some(peer) = about {
             search.dialling.remove(&peer);
         }
+        let seeker = search.seeker;
         match outcome {
-            Ok(peer) => self.bitswap.offer_peers(search.session, vec![peer]),
-            Err(error) => tracing::debug!(session = %search.session, error, "a peer does not answer"),
+            Ok(peer) => self.offer(seeker, vec![peer]),
+            Err(error) => tracing::debug!(?seeker, error, "a peer does not answer"),
         }
     }
 
@@ -330,14 +290,23 @@ impl Searches {
     /// The last handle of a session is gone.
     pub(crate) fn session_ended(&mut self, tools: &mut Tools<'_>, session: SessionId) {
         self.sessions.lock().remove(&session);
-        if let Some(id) = self.by_session.get(&session).copied() {
+        self.end(tools, Seeker::Session(session));
+    }
+
+    /// An inquiry is over.
+    pub(crate) fn inquiry_ended(&mut self, tools: &mut Tools<'_>, inquiry: u64) {
+        self.end(tools, Seeker::Inquiry(inquiry));
+    }
+
+    fn end(&mut self, tools: &mut Tools<'_>, seeker: Seeker) {
+        if let Some(id) = self.by_seeker.get(&seeker).copied() {
             self.close(tools, id);
         }
     }
 
     fn close(&mut self, tools: &mut Tools<'_>, id: u64) {
         let Some(search) = self.searches.remove(&id) else { return };
-        self.by_session.remove(&search.session);
+        self.by_seeker.remove(&search.seeker);
         for lookup in search.lookups {
             if self.waiting_for(lookup).is_empty() {
                 tools.routing.cancel(tools.swarm, lookup);
@@ -360,8 +329,11 @@ impl Searches {
             let busy = !search.lookups.is_empty() || !search.dialling.is_empty() || search.expanding;
             if settled && !busy && !search.exhausted {
                 search.exhausted = true;
-                for cid in &search.wanted {
-                    self.bitswap.no_more_peers(search.session, *cid);
+                match search.seeker {
+                    Seeker::Session(session) => {
+                        search.wanted.iter().for_each(|cid| self.bitswap.no_more_peers(session, *cid));
+                    }
+                    Seeker::Inquiry(inquiry) => self.offers.push(Offer::NoMore { inquiry }),
                 }
             }
             if now - search.called > LINGER && !busy {

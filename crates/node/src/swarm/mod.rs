@@ -6,6 +6,7 @@ use crate::{
     Limits, StartError,
     address::{Dht, Surroundings},
     dht::{Records, Scoped, Sender},
+    digest,
     naming::{DnsConfig, name_servers},
 };
 use keep::Keep;
@@ -39,6 +40,7 @@ pub(crate) struct Behaviour {
     pub(crate) local: Scoped,
     pub(crate) wide: Scoped,
     pub(crate) sender: Sender,
+    pub(crate) digest: digest::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
@@ -118,6 +120,7 @@ fn behaviour(
         local: scoped(Dht::Local),
         wide: scoped(Dht::Wide),
         sender: Sender::new(own),
+        digest: digest::behaviour(),
         mdns: mdns.into(),
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
+mod digests;
 mod domains;
 mod fetching;
 mod hints;

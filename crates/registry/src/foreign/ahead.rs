@@ -56,7 +56,8 @@ struct Image {
     id: u64,
     repository: RepositoryName,
     manifest: Digest,
-    blobs: Vec<Digest>,
+    /// With their sizes, as the manifest says.
+    blobs: Vec<(Digest, u64)>,
     /// Blobs that were read to their end, by a client or ahead of one.
     complete: HashSet<Digest>,
     /// Blobs that need not be begun now: complete ones, and those under way.
@@ -66,6 +67,12 @@ struct Image {
     /// Counts up whenever a client comes, so that an old linger does not stop a new pull.
     visit: u64,
     task: Option<AbortHandle>,
+}
+
+impl Image {
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        self.blobs.iter().find(|(blob, _)| blob == digest).map(|(_, size)| *size)
+    }
 }
 
 impl Ahead {
@@ -97,9 +104,10 @@ impl Ahead {
                 task.abort();
             }
         }
-        let mut blobs: Vec<_> = parsed.required_blobs().take(BLOBS).map(|blob| blob.digest.clone()).collect();
+        let mut blobs: Vec<_> =
+            parsed.required_blobs().take(BLOBS).map(|blob| (blob.digest.clone(), blob.size)).collect();
         let mut seen = HashSet::new();
-        blobs.retain(|digest| seen.insert(digest.clone()));
+        blobs.retain(|(digest, _)| seen.insert(digest.clone()));
         *next += 1;
         images.push_back(Image {
             id: *next,
@@ -114,12 +122,18 @@ impl Ahead {
         });
     }
 
+    /// The size of a blob of one of these images, as its manifest says.
+    pub fn size(&self, repository: &RepositoryName, digest: &Digest) -> Option<u64> {
+        let images = self.0.images.lock();
+        images.known.iter().filter(|image| image.repository == *repository).find_map(|image| image.size(digest))
+    }
+
     /// A client streams all of a blob: what goes with it will be wanted next. Drop the result when
     /// the stream ends, after telling it how.
     pub fn streaming(&self, repository: &RepositoryName, digest: &Digest) -> Client {
         let mut images = Vec::new();
         for image in self.0.images.lock().known.iter_mut() {
-            if image.repository == *repository && image.blobs.contains(digest) {
+            if image.repository == *repository && image.size(digest).is_some() {
                 image.clients += 1;
                 image.visit += 1;
                 let begin = image.task.as_ref().is_none_or(AbortHandle::is_finished);
@@ -186,7 +200,8 @@ impl Inner {
 
     fn next(&self, id: u64) -> Option<Digest> {
         self.with(id, |image| {
-            let next = image.blobs.iter().find(|digest| !image.taken.contains(*digest)).cloned()?;
+            let next =
+                image.blobs.iter().map(|(digest, _)| digest).find(|digest| !image.taken.contains(*digest)).cloned()?;
             image.taken.insert(next.clone());
             Some(next)
         })

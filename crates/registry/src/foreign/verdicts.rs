@@ -8,13 +8,13 @@ use cidery_core::{Blockstore, Cid, Digest};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
     sync::Arc,
 };
 use thiserror::Error;
 
-/// Good pairs that are remembered; about 3 MiB. One that is forgotten is computed again.
+/// Good pairs that are remembered; about 5 MiB. One that is forgotten is computed again.
 const GOOD: usize = 16_384;
 
 /// Bad pairs that are remembered; about 20 MiB. A liar makes the oldest be forgotten only by sending
@@ -41,6 +41,8 @@ pub struct Verdicts {
 #[derive(Default)]
 struct Inner {
     good: Recent<(Digest, Cid)>,
+    /// The files of the good ones.
+    holders: HashMap<Digest, Vec<Cid>>,
     /// By the sha256 of the pair. Apart from the good ones, so that no number of those displaces one.
     bad: Recent<[u8; 32]>,
 }
@@ -53,8 +55,7 @@ impl Verdicts {
 
     /// The files that were found to hold a digest.
     pub fn holders(&self, digest: &Digest) -> Vec<Cid> {
-        let known = self.known.lock();
-        known.good.all.iter().filter(|(good, _)| good == digest).map(|(_, cid)| *cid).collect()
+        self.known.lock().holders.get(digest).cloned().unwrap_or_default()
     }
 
     /// `Some(true)`: the file holds it; `Some(false)`: it does not; `None`: nobody looked.
@@ -67,6 +68,11 @@ impl Verdicts {
         inner.good.all.contains(&key).then_some(true)
     }
 
+    /// Remembers that a file is not what somebody said, without giving it up: it may be anything that is of use.
+    pub fn refuse(&self, digest: &Digest, cid: &Cid) {
+        self.known.lock().bad.insert(short(digest, cid), BAD);
+    }
+
     /// Remembers, and gives up what is cached of a wrong one.
     pub fn settle(&self, digest: &Digest, cid: &Cid, good: bool) {
         if !good {
@@ -74,9 +80,26 @@ impl Verdicts {
             tokio::task::spawn_blocking(move || blocks.discard(&cid));
         }
         let mut inner = self.known.lock();
-        match good {
-            true => inner.good.insert((digest.clone(), *cid), GOOD),
-            false => inner.bad.insert(short(digest, cid), BAD),
+        if good {
+            inner.insert_good(digest, cid);
+        } else {
+            inner.bad.insert(short(digest, cid), BAD);
+        }
+    }
+}
+
+impl Inner {
+    fn insert_good(&mut self, digest: &Digest, cid: &Cid) {
+        let holders = self.holders.entry(digest.clone()).or_default();
+        if !holders.contains(cid) {
+            holders.push(*cid);
+        }
+        let Some((digest, cid)) = self.good.insert((digest.clone(), *cid), GOOD) else { return };
+        if let Some(holders) = self.holders.get_mut(&digest) {
+            holders.retain(|holder| *holder != cid);
+            if holders.is_empty() {
+                self.holders.remove(&digest);
+            }
         }
     }
 }
@@ -99,16 +122,15 @@ impl<K> Default for Recent<K> {
 }
 
 impl<K: Clone + Eq + Hash> Recent<K> {
-    fn insert(&mut self, key: K, limit: usize) {
+    /// What had to go for it.
+    fn insert(&mut self, key: K, limit: usize) -> Option<K> {
         if !self.all.insert(key.clone()) {
-            return;
+            return None;
         }
         self.order.push_back(key);
-        if self.order.len() > limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.all.remove(&oldest);
-        }
+        let oldest = if self.order.len() > limit { self.order.pop_front()? } else { return None };
+        self.all.remove(&oldest);
+        Some(oldest)
     }
 }
 
@@ -127,7 +149,7 @@ mod tests {
             Digest::sha256(&hash)
         };
         let bad = digest(usize::MAX);
-        verdicts.settle(&bad, &cid, false);
+        verdicts.refuse(&bad, &cid);
         for n in 0..=GOOD {
             verdicts.settle(&digest(n), &cid, true);
             verdicts.settle(&digest(n), &cid, true);
@@ -135,6 +157,8 @@ mod tests {
         assert_eq!(verdicts.of(&digest(0), &cid), None);
         assert_eq!(verdicts.of(&digest(1), &cid), Some(true));
         assert_eq!(verdicts.of(&digest(GOOD), &cid), Some(true));
+        assert_eq!((verdicts.holders(&digest(0)), verdicts.holders(&digest(1))), (vec![], vec![cid]));
+        assert_eq!(verdicts.holders(&bad), []);
         assert_eq!(verdicts.of(&bad, &cid), Some(false));
         assert_eq!(verdicts.of(&bad, Block::raw(&b"y"[..]).cid()), None);
     }
@@ -142,7 +166,8 @@ mod tests {
     #[test]
     fn a_set_is_bounded() {
         let mut recent = Recent::default();
-        (0..10).for_each(|n| recent.insert(n, 3));
+        let gone: Vec<i32> = (0..10).filter_map(|n| recent.insert(n, 3)).collect();
+        assert_eq!(gone, [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!((recent.all, recent.order), ([7, 8, 9].into(), [7, 8, 9].into()));
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::{collections::HashSet, sync::Arc};
 
 /// Keeps each block from before it is fetched: one that is here may be about to go.
-pub(super) struct Keeper<F: ?Sized> {
+pub(crate) struct Keeper<F: ?Sized> {
     pub hold: Arc<dyn Hold>,
     pub fetcher: Arc<F>,
 }

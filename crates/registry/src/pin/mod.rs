@@ -14,6 +14,7 @@ mod error;
 mod keeper;
 
 pub use error::PinError;
+pub(crate) use keeper::Keeper;
 
 use crate::{
     Error, names,
@@ -21,7 +22,7 @@ use crate::{
     registry::{Registry, Source},
 };
 use cidery_core::{Cid, Hold, Pin, Pinned, Scope, SessionSpec};
-use keeper::{Keeper, Recorder};
+use keeper::Recorder;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 

@@ -10,6 +10,7 @@ use crate::{
     hash::{Background, Hasher},
     tree::Blob,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 use cidery_core::{Digest, SHA2_256, codec};
 use cidery_unixfs::{FileReader, FileStream};
@@ -52,15 +53,29 @@ impl Verify {
     }
 }
 
-/// Streams `range` of a file through a session, `window` bytes ahead of the client. With `hash`,
-/// the range is the whole blob: its last leaf is withheld until the digest holds.
+/// What is done when all bytes of a blob were hashed, before the last of them leave.
+#[async_trait]
+pub trait Settled: Send {
+    /// `good`: they are what the blob is named by.
+    async fn settled(self: Box<Self>, good: bool);
+}
+
+/// How much of a stream is hashed.
+pub enum Hash {
+    /// Nothing: it is a part of a blob, or known to be right.
+    No,
+    /// All of it, which is the whole blob: its last leaf is withheld until the digest holds.
+    Whole(Option<Box<dyn Settled>>),
+}
+
+/// Streams `range` of a file through a session, `window` bytes ahead of the client.
 pub fn foreign(
     file: FileReader,
     range: Range<u64>,
     window: usize,
     stall: Duration,
     verify: Verify,
-    hash: bool,
+    hash: Hash,
 ) -> FrameBody {
     let (sink, body) = channel(range.end - range.start, stall);
     tokio::spawn(async move {
@@ -74,8 +89,11 @@ pub fn foreign(
     body
 }
 
-async fn produce(mut stream: FileStream, sink: &Sink, verify: Verify, hash: bool) {
-    let mut hash = hash.then(|| Background::new(Hasher::like(&verify.blob.digest)));
+async fn produce(mut stream: FileStream, sink: &Sink, verify: Verify, hash: Hash) {
+    let (mut hash, then) = match hash {
+        Hash::No => (None, None),
+        Hash::Whole(then) => (Some(Background::new(Hasher::like(&verify.blob.digest))), then),
+    };
     let mut held: Option<Bytes> = None;
     loop {
         let leaf = match stream.next().await {
@@ -108,7 +126,11 @@ async fn produce(mut stream: FileStream, sink: &Sink, verify: Verify, hash: bool
     if let Some(hash) = hash {
         match hash.finish().await {
             Ok(actual) => {
-                if let Err(bad) = verify.settle(&actual) {
+                let settled = verify.settle(&actual);
+                if let Some(then) = then {
+                    then.settled(settled.is_ok()).await;
+                }
+                if let Err(bad) = settled {
                     return sink.fail(bad).await;
                 }
             }

@@ -19,7 +19,7 @@ mod foreign;
 mod local;
 
 pub use body::{Fate, FrameBody};
-pub use foreign::{Verify, foreign, verify};
+pub use foreign::{Hash, Settled, Verify, foreign, verify};
 pub use local::local;
 
 use bytes::Bytes;

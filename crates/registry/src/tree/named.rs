@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Repositories of which it is kept at most: about 10 bytes a reference.
+/// Repositories of which it is kept at most: about 8 bytes a reference, and 40 for each digest.
 const REPOSITORIES: usize = 16;
 
 /// Memory for directories while manifests are read, in bytes.
@@ -44,12 +44,21 @@ pub(super) struct Named {
     revisions: Option<Cid>,
     /// What each of them refers to.
     manifests: HashMap<u64, Box<[u64]>>,
-    /// How many refer to it.
-    counts: HashMap<u64, u32>,
+    /// What they refer to.
+    referred: HashMap<u64, Referred>,
     /// Whether there is one that could not be read.
     unsure: bool,
     hasher: RandomState,
     used: Option<Instant>,
+}
+
+/// What manifests refer to, by one digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Referred {
+    /// How many do.
+    count: u32,
+    /// Its size in bytes, as they say; `None` if they do not agree.
+    pub size: Option<u64>,
 }
 
 impl Named {
@@ -88,20 +97,20 @@ impl Named {
     ) -> Result<(), TreeError> {
         for gone in digests_between(&view.reader, revisions, self.revisions).await? {
             for named in self.manifests.remove(&self.hash(&gone)).into_iter().flatten() {
-                if let Some(count) = self.counts.get_mut(&named) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.counts.remove(&named);
+                if let Some(referred) = self.referred.get_mut(&named) {
+                    referred.count -= 1;
+                    if referred.count == 0 {
+                        self.referred.remove(&named);
                     }
                 }
             }
         }
         for digest in digests_between(&view.reader, self.revisions, revisions).await? {
-            let named: Box<[u64]> = match view.manifest(repository, &Reference::Digest(digest.clone())).await {
+            let named: Box<[(u64, u64)]> = match view.manifest(repository, &Reference::Digest(digest.clone())).await {
                 Ok(manifest) => {
                     let parsed = manifest.and_then(|manifest| Parsed::stored(&manifest));
                     let references = parsed.iter().flat_map(Parsed::references);
-                    references.map(|reference| self.hash(&reference.digest)).collect()
+                    references.map(|reference| (self.hash(&reference.digest), reference.size)).collect()
                 }
                 Err(TreeError::Closed) => return Err(TreeError::Closed),
                 // One that is damaged is to be deleted like any other.
@@ -110,8 +119,12 @@ impl Named {
                     Box::default()
                 }
             };
-            named.iter().for_each(|named| *self.counts.entry(*named).or_default() += 1);
-            self.manifests.insert(self.hash(&digest), named);
+            for (named, size) in &named {
+                let referred = self.referred.entry(*named).or_insert(Referred { count: 0, size: Some(*size) });
+                referred.count += 1;
+                referred.size = referred.size.filter(|known| known == size);
+            }
+            self.manifests.insert(self.hash(&digest), named.iter().map(|(named, _)| *named).collect());
         }
         Ok(())
     }
@@ -120,8 +133,12 @@ impl Named {
         self.hasher.hash_one(digest.as_str())
     }
 
+    fn referred(&self, digest: &Digest) -> Option<Referred> {
+        self.referred.get(&self.hash(digest)).copied()
+    }
+
     fn has(&self, digest: &Digest) -> bool {
-        self.counts.contains_key(&self.hash(digest))
+        self.referred(digest).is_some()
     }
 }
 
@@ -163,8 +180,20 @@ impl Shared {
     pub async fn named_among(
         self: &Arc<Self>,
         repository: &RepositoryName,
-        digests: Vec<Digest>,
+        mut digests: Vec<Digest>,
     ) -> Result<(Vec<Digest>, bool), TreeError> {
+        let among = move |named: &Named| {
+            digests.retain(|digest| named.has(digest));
+            (digests, !named.unsure)
+        };
+        self.ask_named(repository, among).await
+    }
+
+    async fn ask_named<T: Send + 'static>(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        question: impl FnOnce(&Named) -> T + Send + 'static,
+    ) -> Result<T, TreeError> {
         let _one = self.preparing.lock().await;
         let (shared, repository) = (self.clone(), repository.clone());
         on_thread(move || {
@@ -172,11 +201,7 @@ impl Shared {
             // The way to each manifest is nearly the same.
             let reader = shared.reader_on_thread(Arc::new(NodeCache::new(WAYS)));
             let view = View::owned(reader, base.root);
-            let mut digests = digests;
-            block_on(ask(&shared.named, &view, &repository, |named| {
-                digests.retain(|digest| named.has(digest));
-                (digests, !named.unsure)
-            }))
+            block_on(ask(&shared.named, &view, &repository, question))
         })
         .await?
     }
@@ -188,9 +213,14 @@ impl Shared {
 }
 
 impl Tree {
-    /// Whether a manifest of the repository refers to this.
-    pub(crate) async fn is_named(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, TreeError> {
-        Ok(!self.shared.named_among(repository, vec![digest.clone()]).await?.0.is_empty())
+    /// What the manifests of the repository say of this, if any refers to it.
+    pub(crate) async fn referred(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Referred>, TreeError> {
+        let digest = digest.clone();
+        self.shared.ask_named(repository, move |named| named.referred(&digest)).await
     }
 
     /// As [`Tree::delete_manifest`], but not what an index of the repository refers to, or an immutable tag stands for.

@@ -8,6 +8,7 @@ mod cold;
 mod cors;
 mod durable;
 mod faults;
+mod lacking;
 mod landscape;
 mod library;
 mod limits;

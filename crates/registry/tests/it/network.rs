@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use cidery_core::{
-    Block, Blockstore, Cid, FetchError, Fetcher, ForeignName, Namespace, Network, NetworkError, Origin, PublicBlocks,
-    ResolveError, Resolved, Session, SessionSpec, memory::MemoryStore,
+    Block, Blockstore, Cid, Claim, Digest, Digests, FetchError, Fetcher, ForeignName, Inquiry, Namespace, Network,
+    NetworkError, Origin, PublicBlocks, ResolveError, Resolved, Session, SessionSpec, memory::MemoryStore,
 };
 use futures::{FutureExt, future::BoxFuture, future::Shared, future::WeakShared};
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -33,6 +33,14 @@ impl Network for Forbidden {
 
     async fn provide(&self, namespace: &Namespace, _: Vec<Cid>) -> Result<(), NetworkError> {
         panic!("providing {namespace}")
+    }
+
+    async fn inquire(&self, digest: &Digest) -> Box<dyn Inquiry> {
+        panic!("asking for {digest}")
+    }
+
+    fn distrust(&self, claim: &Claim) {
+        panic!("distrusting {}", claim.peer)
     }
 }
 
@@ -63,6 +71,12 @@ pub struct Counting {
     pub faults: Mutex<HashMap<Cid, Fault>>,
     /// Blocks that somebody waits for now.
     pub waiting: Arc<()>,
+    /// Who answers for digests, and is asked in this order.
+    pub answering: Mutex<Vec<(String, Arc<dyn Digests>)>>,
+    /// Digests that were asked for.
+    pub inquiries: Mutex<Vec<Digest>>,
+    /// Whose claims were false.
+    pub distrusted: Mutex<Vec<String>>,
     /// Alive as long as any session is.
     pub alive: Arc<()>,
     /// Taken by every block of more than 100,000 bytes, and not given back.
@@ -82,6 +96,9 @@ impl Counting {
             names: Mutex::default(),
             faults: Mutex::default(),
             waiting: Arc::default(),
+            answering: Mutex::default(),
+            inquiries: Mutex::default(),
+            distrusted: Mutex::default(),
             alive: Arc::default(),
             gate: Semaphore::new(if open { Semaphore::MAX_PERMITS / 2 } else { 0 }),
         })
@@ -147,6 +164,31 @@ impl Network for Handle {
 
     async fn provide(&self, _: &Namespace, _: Vec<Cid>) -> Result<(), NetworkError> {
         Ok(())
+    }
+
+    async fn inquire(&self, digest: &Digest) -> Box<dyn Inquiry> {
+        self.0.inquiries.lock().push(digest.clone());
+        let distrusted = self.0.distrusted.lock().clone();
+        let answering = self.0.answering.lock().clone();
+        let trusted = answering.into_iter().filter(|(peer, _)| !distrusted.contains(peer));
+        let claims = trusted.flat_map(|(peer, digests)| {
+            let files = digests.files(digest).unwrap();
+            files.into_iter().map(move |file| Claim { file, peer: peer.clone().into() })
+        });
+        Box::new(Answers(claims.collect()))
+    }
+
+    fn distrust(&self, claim: &Claim) {
+        self.0.distrusted.lock().push(claim.peer.to_string());
+    }
+}
+
+struct Answers(VecDeque<Claim>);
+
+#[async_trait]
+impl Inquiry for Answers {
+    async fn next(&mut self) -> Option<Claim> {
+        self.0.pop_front()
     }
 }
 

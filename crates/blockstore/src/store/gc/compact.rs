@@ -25,6 +25,8 @@ impl Inner {
             .iter()
             .filter_map(|(id, pack_use)| self.packs.get(*id).filter(|pack| is_due(pack, pack_use)))
             .collect();
+        // All at once: what is moved must not go where it is moved from next.
+        due.iter().for_each(|pack| self.packs.retire(pack));
         let total = due.iter().map(|pack| pack.len()).sum();
         let (mut telling, mut before) = (Telling::new(tell, Stage::Compact, total), 0);
         for pack in due {
@@ -45,7 +47,6 @@ impl Inner {
         progress: &mut dyn FnMut(u64),
     ) -> Result<bool, StoreError> {
         let id = pack.id();
-        self.packs.retire(pack);
         // Whatever is in it is in the index afterwards, and on the disk.
         self.checkpoint()?;
         {

@@ -9,12 +9,17 @@ use crate::{
         range::Wanted,
         reply, unreadable, unreadable_file,
     },
+    lacking::{Coming, Found},
     ops::{Action, Target},
     registry::{Opened, Source},
-    stream::{self, Fate, Verify},
+    stream::{self, Fate, Hash, Verify},
     tree::{Blob, TreeError},
 };
-use axum::{body::Body, http::Method, response::IntoResponse};
+use axum::{
+    body::Body,
+    http::{Method, header},
+    response::IntoResponse,
+};
 use cidery_core::{Digest, Fetcher, codec};
 use cidery_unixfs::{CHUNK, FileReader};
 use std::sync::Arc;
@@ -29,7 +34,12 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         ApiError::new(Fault::BlobUnknown, format!("{space} has no blob {digest} in {name} (read by {rule})"))
     };
     let blob = match find(&opened, &digest).await? {
-        None => fetch_lacking(cx, &opened, &digest).await?,
+        None => match fetch_lacking(cx, &opened, &digest).await? {
+            Some(Found::Coming(coming)) => return pass_on(cx, *coming).await,
+            Some(Found::Here(blob)) => Some(blob),
+            // Another client's request may have brought it meanwhile.
+            None => find(&opened, &digest).await?,
+        },
         found => found,
     };
     let blob = blob.ok_or_else(unknown)?;
@@ -71,11 +81,11 @@ pub async fn get(cx: &Context, name: &str, text: &str) -> Reply {
         Source::Owned(..) => stream::local(file, range, config.stall_timeout),
         Source::Foreign(root) => {
             let whole = range == (0..size);
-            let mut hash = whole && !settled;
+            let mut hash = if whole && !settled { Hash::Whole(None) } else { Hash::No };
             // Nothing can be withheld of a single chunk: it is checked before the answer begins.
-            if hash && size <= CHUNK as u64 {
+            if matches!(hash, Hash::Whole(_)) && size <= CHUNK as u64 {
                 check_now(&opened, file.clone(), verify.clone()).await?;
-                hash = false;
+                hash = Hash::No;
             }
             let client = whole.then(|| root.ahead.streaming(&opened.named.repository, &digest));
             stream::foreign(file, range, config.window, config.stall_timeout, verify, hash)
@@ -100,14 +110,33 @@ pub async fn delete(cx: &Context, name: &str, text: &str) -> Reply {
     Err(ApiError::new(Fault::BlobUnknown, format!("{name} has no blob {digest}")))
 }
 
-/// What a manifest names and nobody pushed may be had from peers. Not for HEAD: who pushes asks so for what is not here.
-async fn fetch_lacking(cx: &Context, opened: &Opened, digest: &Digest) -> Result<Option<Blob>, ApiError> {
-    match &opened.source {
-        Source::Owned(tree) if cx.method == Method::GET => {
-            Ok(cx.registry.fetch_blob(tree, &opened.named.repository, digest).await?)
-        }
-        _ => Ok(None),
+/// What a manifest names and its repository lacks may be had from peers. Not for HEAD: who pushes asks so for what is
+/// not here.
+async fn fetch_lacking(cx: &Context, opened: &Opened, digest: &Digest) -> Result<Option<Found>, ApiError> {
+    if cx.method != Method::GET {
+        return Ok(None);
     }
+    // Of a part nobody can tell whether it is right before all of it is here.
+    let (repository, whole) = (&opened.named.repository, !cx.headers.contains_key(header::RANGE));
+    Ok(match &opened.source {
+        Source::Owned(tree) => cx.registry.fetch_blob(tree, repository, digest, whole).await?,
+        Source::Foreign(root) => cx.registry.fetch_foreign_blob(root, repository, digest, whole).await?,
+    })
+}
+
+/// Streams a blob that a repository lacks while it arrives from peers.
+async fn pass_on(cx: &Context, coming: Coming) -> Reply {
+    let Coming { file, verify, root, then } = coming;
+    let digest = verify.blob.digest.clone();
+    if client_has(&cx.headers, &digest) {
+        return Ok(reply::NotModified(digest).into_response());
+    }
+    let place = cx.registry.downloads.take().await.ok_or(Fault::TooManyDownloads)?;
+    let (config, size) = (&cx.registry.config, file.size());
+    let hash = Hash::Whole(Some(then));
+    let body = stream::foreign(file, 0..size, config.window, config.stall_timeout, verify, hash)
+        .with_fate(Streaming { client: None, root });
+    Ok(reply::Blob { digest, size, part: None, body: Some(Body::new(body.in_place(place))) }.into_response())
 }
 
 async fn find(opened: &Opened, digest: &Digest) -> Result<Option<Blob>, ApiError> {

@@ -36,8 +36,8 @@ pub async fn get(cx: &Context, name: &str, reference: &str) -> Reply {
     // What an index names and nobody pushed may be had from peers.
     if let (None, Source::Owned(tree), Reference::Digest(digest), &Method::GET) =
         (&found, &opened.source, &reference, &cx.method)
-        && cx.registry.fetch_manifest(tree, repository, digest).await?
     {
+        cx.registry.fetch_manifest(tree, repository, digest).await?;
         found = find(&opened, &reference).await?;
     }
     let manifest = found.ok_or_else(unknown)?;

@@ -1,0 +1,147 @@
+//! What a manifest refers to and its repository lacks: a mirror of single platforms, or an image whose layers are
+//! elsewhere. It is fetched by its digest when a client asks for it. An own repository keeps it from then on.
+//!
+//! ```text
+//!   up to a leaf   the digest is the hash of the one block that it is
+//!   larger         peers are asked which file holds it       claims.rs
+//!                  the file is fetched, hashed, and linked   file.rs
+//! ```
+//!
+//! Where all peers name one file, it goes to the client while it arrives, as a cold pull does. Where they do not, some
+//! of them lie: then it is fetched whole and checked first, one file after the other.
+
+mod claims;
+mod file;
+
+pub(crate) use file::Coming;
+
+use crate::{
+    foreign::ForeignRoot,
+    purge::single_leaf,
+    registry::Inner,
+    tree::{Blob, MAX_MANIFEST, May, Missing, Push, Tree, TreeError},
+};
+use cidery_core::{Cid, Digest, Reference, RepositoryName};
+use cidery_unixfs::CHUNK;
+use std::time::Duration;
+
+/// How long peers are asked: the client waits for what may be nowhere.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Digests that are looked for at once; others are not found meanwhile.
+pub(crate) const AT_ONCE: usize = 16;
+
+/// A blob that nobody pushed.
+pub(crate) enum Found {
+    /// It was fetched and checked, and is linked.
+    Here(Blob),
+    /// It will be, once its bytes went through this node.
+    Coming(Box<Coming>),
+}
+
+/// Something that a repository lacks.
+struct Wanted<'a> {
+    digest: &'a Digest,
+    /// Where it is linked.
+    home: Option<(&'a Tree, &'a RepositoryName)>,
+    way: Way,
+}
+
+/// How it can be found.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It is this block.
+    Leaf(Cid),
+    /// It is a file of this size.
+    File(u64),
+}
+
+impl Way {
+    /// To what manifests say has this size; `None` if they do not agree.
+    fn to(digest: &Digest, size: Option<u64>) -> Option<Self> {
+        match (single_leaf(digest), size) {
+            (_, Some(size)) if size > CHUNK as u64 => Some(Self::File(size)),
+            (Some(leaf), _) => Some(Self::Leaf(leaf)),
+            // Another hash than that of blocks.
+            (None, Some(size)) => Some(Self::File(size)),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Inner {
+    /// Fetches a blob that a manifest of the repository names, and links it; with `stream`, it may be left to the
+    /// caller to read it first.
+    pub(crate) async fn fetch_blob(
+        &self,
+        tree: &Tree,
+        repository: &RepositoryName,
+        digest: &Digest,
+        stream: bool,
+    ) -> Result<Option<Found>, TreeError> {
+        match self.wanted(tree, repository, digest).await? {
+            Some(wanted) => self.fetch_file(&wanted, stream).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Fetches a blob that the tree behind a foreign name lacks, and that an image names which was read through it.
+    pub(crate) async fn fetch_foreign_blob(
+        &self,
+        root: &ForeignRoot,
+        repository: &RepositoryName,
+        digest: &Digest,
+        stream: bool,
+    ) -> Result<Option<Found>, TreeError> {
+        let way = root.ahead.size(repository, digest).and_then(|size| Way::to(digest, Some(size)));
+        let Some(way) = way.filter(|_| !self.was_purged(digest)) else { return Ok(None) };
+        self.fetch_file(&Wanted { digest, home: None, way }, stream).await
+    }
+
+    /// Fetches a manifest that an index of the repository names, and commits it, if it is to be had.
+    pub(crate) async fn fetch_manifest(
+        &self,
+        tree: &Tree,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), TreeError> {
+        let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(()) };
+        let Some(bytes) = self.fetch_bytes(&wanted, MAX_MANIFEST as u64).await else { return Ok(()) };
+        let reference = Reference::Digest(digest.clone());
+        let missing = Missing::Accept;
+        let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing, may: May::default() };
+        match tree.push(repository, push).await {
+            Ok(_) => Ok(()),
+            // It is no manifest, or does not say which.
+            Err(TreeError::ManifestInvalid(_) | TreeError::TooLarge { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a repository lacks; `None` if it is not to be looked for.
+    async fn wanted<'a>(
+        &self,
+        tree: &'a Tree,
+        repository: &'a RepositoryName,
+        digest: &'a Digest,
+    ) -> Result<Option<Wanted<'a>>, TreeError> {
+        if self.config.read_only || self.was_purged(digest) {
+            return Ok(None);
+        }
+        let Some(referred) = tree.referred(repository, digest).await? else { return Ok(None) };
+        // As what it is here, it was asked for under the other kind.
+        let (snapshot, reference) = (tree.snapshot(), Reference::Digest(digest.clone()));
+        if snapshot.blob(repository, digest).await?.is_some()
+            || snapshot.manifest(repository, &reference).await?.is_some()
+        {
+            return Ok(None);
+        }
+        let home = Some((tree, repository));
+        Ok(Way::to(digest, referred.size).map(|way| Wanted { digest, home, way }))
+    }
+
+    /// What was purged does not come back by itself: a purge withdraws the leaf too, be there one or not.
+    fn was_purged(&self, digest: &Digest) -> bool {
+        single_leaf(digest).is_some_and(|leaf| self.roots.is_forgotten(&leaf))
+    }
+}
