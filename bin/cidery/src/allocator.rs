@@ -14,6 +14,9 @@ const ROUND: Duration = Duration::from_secs(2);
 /// By so many bytes memory may grow before it is tidied again; or by a part of what it was.
 const GROWTH: u64 = 16 << 20;
 const PART: u64 = 10;
+/// However little it grew it is tidied in so much time, where there is more of it than this.
+const PAUSE: Duration = Duration::from_secs(60);
+const LITTLE: u64 = 64 << 20;
 
 /// Two heaps for all threads. glibc makes up to eight for every core, and each keeps what its threads
 /// freed: blocking threads come and go, and buffers of a megabyte with them, so that a node that had
@@ -37,14 +40,15 @@ pub fn set_up() {
 /// When there can't be another thread.
 pub fn keep_tidy() -> io::Result<()> {
     let keeper = move || {
-        let mut enough = 0;
+        let (mut enough, mut tidied) = (0, Instant::now());
         while let Some(before) = resident() {
-            if before > enough {
+            if before > enough || (before > LITTLE && tidied.elapsed() > PAUSE) {
                 let started = Instant::now();
                 tidy();
                 let now = resident().unwrap_or(before);
                 tracing::debug!(before, now, took = ?started.elapsed(), "memory was given back");
                 enough = now + (now / PART).max(GROWTH);
+                tidied = Instant::now();
             }
             thread::sleep(ROUND);
         }
@@ -60,7 +64,7 @@ fn tidy() {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;
 

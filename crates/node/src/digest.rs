@@ -84,7 +84,8 @@ impl request_response::Codec for Codec {
         if files.len() > MAX_FILES {
             return Err(invalid("these are too many files"));
         }
-        files.iter().map(|file| blob_file(file).ok_or_else(|| invalid("that is not a file"))).collect()
+        // Others of them may be of use.
+        Ok(files.iter().filter_map(blob_file).collect())
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, digest: Digest) -> io::Result<()>

@@ -77,6 +77,9 @@ pub enum Error {
     /// Somebody who must be told of it cannot be: then it is not done.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// Too much else is on its way; later there may be room.
+    #[error("too many blobs are on their way; come back in a moment")]
+    Busy,
     /// A thread of the runtime failed.
     #[error("a task of the registry failed")]
     Task(#[from] tokio::task::JoinError),

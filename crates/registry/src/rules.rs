@@ -92,16 +92,16 @@ impl TagRules {
             };
             let covered: Vec<usize> = (0..tags.len()).filter(|at| is_covered(&tags[*at].0)).collect();
             let is_kept = |tag: &Tag| rule.keep.as_ref().is_some_and(|keep| keep.has(tag.as_str()));
-            // The newest first.
-            let mut times: Vec<SystemTime> =
-                covered.iter().filter(|at| !is_kept(&tags[**at].0)).map(|at| tags[*at].1).collect();
+            // The newest first. Those that lie ahead, from before the clock was set back, take no place either: they
+            // would take those of all that come until then.
+            let takes_place = |at: &&usize| !is_kept(&tags[**at].0) && tags[**at].1 <= now;
+            let mut times: Vec<SystemTime> = covered.iter().filter(takes_place).map(|at| tags[*at].1).collect();
             times.sort_unstable_by(|one, other| other.cmp(one));
             for at in covered {
                 let (tag, pushed) = &tags[at];
                 let newer = times.partition_point(|time| time > pushed);
                 let keeps = is_kept(tag)
                     || rule.keep_last.is_some_and(|last| newer < last.get())
-                    // One that lies ahead is from before the clock was set back.
                     || rule.keep_younger.is_some_and(|age| now.duration_since(*pushed).is_ok_and(|is| is < age))
                     || *pushed > now;
                 let verdict = verdicts[at].get_or_insert(false);

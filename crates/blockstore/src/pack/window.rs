@@ -29,11 +29,14 @@ impl<'a> Window<'a> {
         let inside = offset.checked_sub(self.at).is_some_and(|skip| skip as usize + want <= self.bytes.len());
         if !inside {
             let expected = self.at + (self.bytes.len() + PEEK) as u64;
-            let size = if offset <= expected { WINDOW } else { PEEK };
+            // More of what was peeked at is not yet a reason to read what follows.
+            let size = if offset > expected || (offset == self.at && want > PEEK) { PEEK } else { WINDOW };
             let size = size.max(want).min(self.end.saturating_sub(offset) as usize);
             self.bytes.resize(size, 0);
-            let got = self.file.read_at(&mut self.bytes, offset)?;
-            self.bytes.truncate(got);
+            let read = self.file.read_at(&mut self.bytes, offset);
+            // After an error nothing of it counts.
+            self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+            read?;
             self.at = offset;
         }
         let skip = (offset - self.at) as usize;

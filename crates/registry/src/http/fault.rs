@@ -341,6 +341,7 @@ impl From<Error> for ApiError {
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
             Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
             Error::NoRoom(error) => error.into(),
+            Error::Busy => Self::from(Fault::TooManyDownloads),
             Error::Task(_) => Self::from(Fault::Internal).because(error),
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     pin::Keeper,
     registry::Inner,
     stream::{self, Settled, Verify},
-    tree::{Blob, Tree, TreeError},
+    tree::{Blob, Tree},
 };
 use async_trait::async_trait;
 use cidery_core::{Bytes, Claim, Digest, Hold, Network, RepositoryName, Resolved, Scope};
@@ -45,14 +45,14 @@ struct Begun {
 
 impl Inner {
     /// Fetches a blob and links it, or leaves it to whoever streams it.
-    pub(super) async fn fetch_file(&self, wanted: &Wanted<'_>, stream: bool) -> Result<Option<Found>, TreeError> {
-        let (mut begun, agreed) = self.begin_all(wanted).await;
+    pub(super) async fn fetch_file(&self, wanted: &Wanted<'_>, stream: bool) -> Result<Option<Found>, Error> {
+        let (mut begun, agreed) = self.begin_all(wanted).await?;
         // Nothing can be withheld of a single chunk: it is checked before the answer begins.
         let stream = stream && agreed && begun.first().is_some_and(|begun| begun.file.size() > CHUNK as u64);
         if stream {
             return Ok(begun.pop().map(|begun| Found::Coming(Box::new(self.coming(wanted, begun)))));
         }
-        let Some(begun) = self.first_good(begun, agreed).await else { return Ok(None) };
+        let Some(begun) = self.first_good(begun, agreed).await? else { return Ok(None) };
         if let Some((tree, repository)) = wanted.home {
             tree.link_blob(repository, &begun.verify.blob).await?;
         }
@@ -60,22 +60,22 @@ impl Inner {
     }
 
     /// Fetches what has at most `limit` bytes into memory.
-    pub(super) async fn fetch_bytes(&self, wanted: &Wanted<'_>, limit: u64) -> Option<Bytes> {
+    pub(super) async fn fetch_bytes(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Option<Bytes>, Error> {
         if matches!(wanted.way, Way::File(size) if size > limit) {
-            return None;
+            return Ok(None);
         }
-        let (begun, agreed) = self.begin_all(wanted).await;
-        let begun = self.first_good(begun, agreed).await?;
+        let (begun, agreed) = self.begin_all(wanted).await?;
+        let Some(begun) = self.first_good(begun, agreed).await? else { return Ok(None) };
         let size = begun.file.size();
         let mut bytes = Vec::with_capacity(size as usize);
         let mut stream = begun.file.read(0..size, 0);
         loop {
             match stream.next().await {
                 Ok(Some(leaf)) => bytes.extend_from_slice(&leaf),
-                Ok(None) => return Some(bytes.into()),
+                Ok(None) => return Ok(Some(bytes.into())),
                 Err(error) => {
                     tracing::warn!(digest = %wanted.digest, %error, "what came just now can't be read");
-                    return None;
+                    return Ok(None);
                 }
             }
         }
@@ -94,8 +94,8 @@ impl Inner {
     }
 
     /// Fetches the first block of each file that may be the one. Those that come, and whether there was only one.
-    async fn begin_all(&self, wanted: &Wanted<'_>) -> (Vec<Begun>, bool) {
-        let Ok(_one) = self.lacking.try_acquire() else { return (Vec::new(), true) };
+    async fn begin_all(&self, wanted: &Wanted<'_>) -> Result<(Vec<Begun>, bool), Error> {
+        let Ok(Ok(_one)) = timeout(PATIENCE, self.lacking.acquire()).await else { return Err(Error::Busy) };
         let candidates = self.candidates(wanted).await;
         let agreed = candidates.len() == 1;
         let each = candidates.into_iter().enumerate();
@@ -111,7 +111,7 @@ impl Inner {
             }
         }
         begun.sort_by_key(|(at, _)| *at);
-        (begun.into_iter().map(|(_, begun)| begun).collect(), agreed)
+        Ok((begun.into_iter().map(|(_, begun)| begun).collect(), agreed))
     }
 
     async fn begin(&self, digest: &Digest, candidate: Candidate) -> Option<Begun> {
@@ -128,7 +128,12 @@ impl Inner {
                 let verify = Verify { blob, verdicts: self.verdicts.clone() };
                 return Some(Begun { file, verify, root, claims, hold });
             }
-            Ok(_) => "it has another size".to_owned(),
+            // That is what a manifest says, which may be wrong.
+            Ok(_) => {
+                tracing::debug!(%digest, file = %cid, "what peers name has another size");
+                distrust(&*self.network, &claims);
+                return None;
+            }
             Err(error @ (UnixfsError::Fetch(_) | UnixfsError::Store(_))) => {
                 tracing::debug!(%digest, %error, "what a manifest names is not to be had");
                 return None;
@@ -142,9 +147,12 @@ impl Inner {
     }
 
     /// The first of these that is what it is said to be, whole and here.
-    async fn first_good(&self, all: Vec<Begun>, agreed: bool) -> Option<Begun> {
+    async fn first_good(&self, all: Vec<Begun>, agreed: bool) -> Result<Option<Begun>, Error> {
+        if all.is_empty() {
+            return Ok(None);
+        }
         // As any other that is on its way.
-        let _place = if all.is_empty() { None } else { Some(self.downloads.take().await?) };
+        let _place = self.downloads.take().await.ok_or(Error::Busy)?;
         let mut liars = HashSet::new();
         for begun in all {
             if !begun.claims.is_empty() && begun.claims.iter().all(|claim| liars.contains(&claim.peer)) {
@@ -158,7 +166,7 @@ impl Inner {
                 false => timeout(PATIENCE + PER_MIB.saturating_mul(mebibytes), work).await,
             };
             match result {
-                Ok(Ok(())) => return Some(begun),
+                Ok(Ok(())) => return Ok(Some(begun)),
                 Ok(Err(error)) => {
                     tracing::debug!(digest = %verify.blob.digest, %error, "what peers name is of no use");
                     if matches!(error, Error::BadBlob(_)) {
@@ -169,7 +177,7 @@ impl Inner {
                 Err(_) => tracing::debug!(digest = %verify.blob.digest, "what peers name comes too slowly"),
             }
         }
-        None
+        Ok(None)
     }
 }
 

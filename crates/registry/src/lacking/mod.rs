@@ -16,6 +16,7 @@ mod file;
 pub(crate) use file::Coming;
 
 use crate::{
+    error::Error,
     foreign::ForeignRoot,
     purge::single_leaf,
     registry::Inner,
@@ -28,7 +29,7 @@ use std::time::Duration;
 /// How long peers are asked: the client waits for what may be nowhere.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Digests that are looked for at once; others are not found meanwhile.
+/// Digests that are looked for at once; others wait for a moment.
 pub(crate) const AT_ONCE: usize = 16;
 
 /// A blob that nobody pushed.
@@ -78,7 +79,7 @@ impl Inner {
         repository: &RepositoryName,
         digest: &Digest,
         stream: bool,
-    ) -> Result<Option<Found>, TreeError> {
+    ) -> Result<Option<Found>, Error> {
         match self.wanted(tree, repository, digest).await? {
             Some(wanted) => self.fetch_file(&wanted, stream).await,
             None => Ok(None),
@@ -92,7 +93,7 @@ impl Inner {
         repository: &RepositoryName,
         digest: &Digest,
         stream: bool,
-    ) -> Result<Option<Found>, TreeError> {
+    ) -> Result<Option<Found>, Error> {
         let way = root.ahead.size(repository, digest).and_then(|size| Way::to(digest, Some(size)));
         let Some(way) = way.filter(|_| !self.was_purged(digest)) else { return Ok(None) };
         self.fetch_file(&Wanted { digest, home: None, way }, stream).await
@@ -104,9 +105,9 @@ impl Inner {
         tree: &Tree,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<(), TreeError> {
+    ) -> Result<(), Error> {
         let Some(wanted) = self.wanted(tree, repository, digest).await? else { return Ok(()) };
-        let Some(bytes) = self.fetch_bytes(&wanted, MAX_MANIFEST as u64).await else { return Ok(()) };
+        let Some(bytes) = self.fetch_bytes(&wanted, MAX_MANIFEST as u64).await? else { return Ok(()) };
         let reference = Reference::Digest(digest.clone());
         let missing = Missing::Accept;
         let push = Push { reference, tags: Vec::new(), media_type: None, bytes, missing, may: May::default() };
@@ -114,7 +115,7 @@ impl Inner {
             Ok(_) => Ok(()),
             // It is no manifest, or does not say which.
             Err(TreeError::ManifestInvalid(_) | TreeError::TooLarge { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -206,7 +206,10 @@ impl Run<'_> {
         } else {
             tree.tag_times(snapshot.root(), asked, &mut self.work).await?
         };
-        let found = unknown.into_iter().zip(found).map(|(tag, at)| TagTime::new(repository.clone(), tag, at));
+        // They were pushed before pushes were noted down, whatever is left of history.
+        let earliest = known.values().min().copied();
+        let before = |at: SystemTime| earliest.map_or(at, |earliest| at.min(earliest));
+        let found = unknown.into_iter().zip(found).map(|(tag, at)| TagTime::new(repository.clone(), tag, before(at)));
         let found: Vec<TagTime> = found.collect();
         let there: BTreeSet<&Tag> = names.iter().collect();
         let stale = known.iter().filter(|(tag, _)| !there.contains(tag));

@@ -4,6 +4,7 @@
 
 use super::{
     Blob, May, Missing, NodeCache, TreeError,
+    again::Again,
     backlinks::Backlinks,
     late::Lacking,
     layout::{self, Path},
@@ -99,6 +100,9 @@ pub(super) struct Work {
     pub(super) arrived: Vec<(RepositoryName, Digest)>,
     /// Its tags, where a rule of retention asks when they were pushed.
     pub(super) tagged: Vec<TagTime>,
+    /// Manifests that it brings by their digests alone, and that were there before.
+    pub(super) again: Vec<(RepositoryName, Digest)>,
+    pub(super) pushed_again: Arc<Mutex<Again>>,
     /// Tags that it takes out for such a rule.
     pub(super) untagged: Vec<TagTime>,
     pub(super) backlinks: Arc<Mutex<Backlinks>>,
@@ -126,6 +130,8 @@ impl Work {
             lacking: Vec::new(),
             arrived: Vec::new(),
             tagged: Vec::new(),
+            again: Vec::new(),
+            pushed_again: shared.again.clone(),
             untagged: Vec::new(),
             roots: shared.roots.clone(),
             backlinks: shared.backlinks.clone(),
@@ -154,8 +160,14 @@ impl Work {
     ) -> Result<(), TreeError> {
         let mut adding =
             Adding { repository, directory: self.directory(repository).await?, pending: Pending::default() };
+        let retains = self.rules.has_retention() && self.rules.retains(&self.full_name(repository));
+        let mut again = Vec::new();
         for Prepared { digest, parsed, .. } in &image.manifests {
-            adding.pending.put_link(layout::revision_link(repository, digest), digest);
+            let link = layout::revision_link(repository, digest);
+            if retains && image.tags.is_empty() && self.has(&adding, &link).await? {
+                again.push((repository.clone(), digest.clone()));
+            }
+            adding.pending.put_link(link, digest);
             let media_type = layout::revision_media_type(repository, digest);
             if parsed.keeps_media_type() {
                 adding.pending.put_small(media_type, parsed.media_type.as_bytes());
@@ -192,7 +204,8 @@ impl Work {
         for blob in journalled {
             self.settle(repository, &blob);
         }
-        if self.rules.has_retention() && self.rules.retains(&self.full_name(repository)) {
+        self.again.extend(again);
+        if retains {
             // Also those that stood for it before: pushed again is pushed.
             let now = SystemTime::now();
             self.tagged.extend(image.tags.iter().map(|(tag, _)| TagTime::new(repository.clone(), tag.clone(), now)));

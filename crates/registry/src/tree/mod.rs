@@ -17,6 +17,7 @@
 //! every machine. Foreign trees were written by strangers: what does not parse is
 //! [`TreeError::Malformed`], and nothing is read that was not bounded first.
 
+mod again;
 mod allowed;
 mod backlinks;
 mod cache;

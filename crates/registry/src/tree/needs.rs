@@ -5,7 +5,7 @@
 use super::{TreeError, layout, manifest::Parsed, tagged::Targets, tidy::digests_between, view::View};
 use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag};
 use cidery_unixfs::MAX_ENTRIES;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The tags and manifests of a repository, below one root.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Needs {
     revisions: Option<Cid>,
     tags: BTreeMap<Tag, Targets>,
     manifests: HashMap<Digest, References>,
+    /// Manifests that stay, whatever needs them.
+    held: HashSet<Digest>,
 }
 
 /// The manifests that one is about.
@@ -56,8 +58,11 @@ impl Needs {
         }
         for digest in digests_between(&view.reader, self.revisions, revisions).await? {
             let manifest = view.manifest(repository, &Reference::Digest(digest.clone())).await?;
-            let parsed = manifest.and_then(|manifest| Parsed::stored(&manifest));
-            let references = parsed.map_or_else(References::default, |parsed| References {
+            let Some(manifest) = manifest else {
+                let path = layout::revision(repository, &digest).join("/");
+                return Err(TreeError::malformed(path, "the manifest is not here, which may need others"));
+            };
+            let references = Parsed::stored(&manifest).map_or_else(References::default, |parsed| References {
                 children: parsed.manifests.into_iter().map(|child| child.digest).collect(),
                 subject: parsed.subject.map(|subject| subject.digest),
             });
@@ -65,6 +70,11 @@ impl Needs {
         }
         (self.directory, self.revisions) = (directory, revisions);
         Ok(self)
+    }
+
+    /// Has some manifests stay.
+    pub fn hold(&mut self, manifests: HashSet<Digest>) {
+        self.held = manifests;
     }
 
     /// What a tag stands for.
@@ -166,6 +176,7 @@ impl<'a> Graph<'a> {
             subject[at] = references.subject.as_ref().and_then(|subject| index.get(subject)).copied();
             subject[at].iter().for_each(|subject: &usize| referrers[*subject].push(at));
         }
+        let held = digests.iter().map(|digest| needs.held.contains(*digest)).collect();
         let mut graph = Self {
             digests,
             index,
@@ -175,7 +186,7 @@ impl<'a> Graph<'a> {
             referrers,
             about: vec![Vec::new(); count],
             companions: Vec::new(),
-            held: vec![false; count],
+            held,
             begun: Vec::new(),
         };
         graph.look_at_tags(needs, tags, fixed);

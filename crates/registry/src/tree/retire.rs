@@ -64,7 +64,8 @@ impl Tree {
             let base = shared.base();
             let view = View::owned(shared.reader_on_thread(Arc::new(NodeCache::new(WAYS))), base.root);
             let earlier = earlier.map(|plan| Arc::unwrap_or_clone(plan.needs)).unwrap_or_default();
-            let needs = block_on(up_to(earlier, &view, &repository))?;
+            let mut needs = block_on(up_to(earlier, &view, &repository))?;
+            needs.hold(shared.again.lock().of(&repository));
             let full = shared.full_name(&repository);
             let units = needs.going(&tags, |tag| shared.rules.is_immutable(&full, tag));
             Ok(Plan { needs: Arc::new(needs), units })
@@ -110,7 +111,10 @@ impl Work {
     }
 
     async fn retire_all(&mut self, repository: &RepositoryName, what: &Retirement) -> Result<Retired, TreeError> {
-        let needs = up_to((*what.needs).clone(), &self.view(), repository).await?;
+        let mut needs = up_to((*what.needs).clone(), &self.view(), repository).await?;
+        let mut again = self.pushed_again.lock().of(repository);
+        again.extend(self.again.iter().filter(|(of, _)| of == repository).map(|(_, digest)| digest.clone()));
+        needs.hold(again);
         let times = self.roots.tag_times(&self.namespace, repository)?;
         let is_again =
             |tag: &Tag| self.tagged.iter().any(|pushed| pushed.repository == *repository && pushed.tag == *tag);

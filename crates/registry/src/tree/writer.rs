@@ -2,6 +2,7 @@
 
 use super::{
     Blob, NodeCache, TreeError,
+    again::Again,
     backlinks::Backlinks,
     commit::{Edit, Work},
     fetch::{Cached, Local},
@@ -73,6 +74,7 @@ pub(super) struct Shared {
     pub backlinks: Arc<Mutex<Backlinks>>,
     pub named: AllNamed,
     pub rules: TagRules,
+    pub again: Arc<Mutex<Again>>,
     /// What manifests lack.
     pub wanted: Mutex<Wanted>,
     /// Whoever derives them.
@@ -132,7 +134,22 @@ impl Shared {
         let state = RwLock::new(State { view, overlay });
         let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
         let (named, wanted, preparing) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { namespace, blocks, roots, cache, state, current, untidy, backlinks, named, rules, wanted, preparing })
+        let again = Arc::default();
+        Ok(Self {
+            namespace,
+            blocks,
+            roots,
+            cache,
+            state,
+            current,
+            untidy,
+            backlinks,
+            named,
+            rules,
+            again,
+            wanted,
+            preparing,
+        })
     }
 
     /// Commits a group, and answers each member. Blocking.
@@ -198,7 +215,11 @@ impl Shared {
         self.become_root(work.root, &work.settled, &work.unnamed);
         let files: Vec<Cid> = work.forgotten.iter().map(|(_, cid)| *cid).collect();
         self.roots.forget(&files)?;
-        self.roots.drop_tags(&self.namespace, &work.untagged)?;
+        if let Err(error) = self.roots.drop_tags(&self.namespace, &work.untagged) {
+            // They are gone all the same: the next run finds times without tags.
+            tracing::warn!(namespace = %self.namespace, %error, "the times of tags that are gone are kept");
+        }
+        self.again.lock().note(&work.again);
         self.untidy.lock().extend(work.untidy.iter().cloned());
         self.want(&work.lacking, &work.arrived);
         Ok(())

@@ -3,6 +3,10 @@
 //!
 //! Looking up millions of nodes one by one, each at its own place of the index, takes far longer than going
 //! through the index twice.
+//!
+//! Of a fingerprint's 64 bits it holds all where there are some ten million blocks in packs of a gigabyte, and about
+//! sixty where there are a hundred million. Blocks of the census that have the same are not in it. One that came since
+//! and has the same as another one would be taken for that.
 
 use super::Inner;
 use crate::{pack::Location, reach::Keys};
@@ -14,6 +18,8 @@ pub(super) type Number = u32;
 
 /// So many blocks, or up to twice as many, are in one bucket.
 const TOGETHER: u64 = 8;
+/// Logarithm of the number of buckets, at most.
+const MOST_BUCKETS: u32 = 28;
 /// Nothing is here.
 const FREE: u64 = u64::MAX;
 
@@ -69,7 +75,7 @@ impl Census {
         let numbers: BTreeMap<u64, u64> = packs.iter().copied().zip(0..).collect();
         let blocks = inner.blocks.load(Relaxed);
         let bits = Bits {
-            bucket: (blocks / TOGETHER).max(2).ilog2(),
+            bucket: (blocks / TOGETHER).max(2).ilog2().min(MOST_BUCKETS),
             pack: bits_for(packs.len() as u64),
             offset: bits_for(longest),
         };
@@ -150,14 +156,16 @@ impl Census {
         found.is_some_and(|number| self.place(number) == (place.pack, place.offset))
     }
 
-    /// The multihashes of some blocks, by going through the index again.
+    /// The multihashes of some blocks, by going through all that is here: they may have come back, to another place.
     pub(super) fn hashes(&self, inner: &Inner, mut numbers: Vec<Number>) -> Result<Vec<Multihash>, StoreError> {
         numbers.sort_unstable();
-        let mut hashes = Vec::new();
+        let wanted = |hash: &Multihash| {
+            self.find(self.keys.block(hash)).is_some_and(|number| numbers.binary_search(&number).is_ok())
+        };
+        // These first: what leaves them is in the index by then.
+        let recent = inner.recent.select(|_| true);
+        let mut hashes: Vec<Multihash> = recent.into_iter().map(|(hash, _)| hash).filter(wanted).collect();
         inner.each_page(|page| {
-            let wanted = |hash: &Multihash| {
-                self.find(self.keys.block(hash)).is_some_and(|number| numbers.binary_search(&number).is_ok())
-            };
             hashes.extend(page.iter().map(|(hash, _)| *hash).filter(wanted));
             Ok(())
         })?;

@@ -107,8 +107,9 @@ impl Inner {
         if self.state.read().is_dead(pack.id(), place.offset) {
             return Ok(true);
         }
-        // What was buried since the census is dead by the journal, and what was replaced was damaged. For every
-        // record to look into the index, at another place each time, would take far longer than all else.
+        // For every record to look into the index, at another place each time, would take far longer than all else.
+        // What was buried since the census is dead by the journal. What was replaced is mostly damaged; where it can
+        // be read after all it counts again.
         let counts = match claim.place {
             Some(now) => now == place,
             None => census.placed(cid.hash(), &place) || indexed()?,
@@ -116,8 +117,13 @@ impl Inner {
         if !counts {
             return Ok(true);
         }
-        let bytes = self.read_record(&place, cid)?.ok();
-        let Some(block) = bytes.and_then(|bytes| Block::new(*cid, bytes).ok()) else { return Ok(!indexed()?) };
+        let block = self.read_record(&place, cid).map(|read| read.ok().and_then(|bytes| Block::new(*cid, bytes).ok()));
+        let block = match block {
+            Ok(Some(block)) => block,
+            _ if !indexed()? => return Ok(true),
+            Ok(None) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let record = NewRecord { kind: header.kind, origin: place.origin, block: &block };
         self.packs.append_shared(pack.header.class, &record, |place| claim.publish(place))?;
         Ok(true)

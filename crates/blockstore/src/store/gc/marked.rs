@@ -115,10 +115,13 @@ impl Marked {
     /// Takes over which blocks are in use or pinned by marks of the same blocks, and not what was followed.
     pub(super) fn keep_all(&mut self, of: &Self) {
         for (bits, of) in self.bits.iter_mut().zip(&of.bits) {
+            self.count += u64::from(*bits == 0 && of & KEPT != 0);
             *bits |= of & KEPT;
         }
-        for (block, of) in &of.others {
-            *self.others.entry(*block).or_default() |= of & KEPT;
+        for (block, _) in of.others.iter().filter(|(_, of)| **of & KEPT != 0) {
+            let bits = self.others.entry(*block).or_default();
+            self.count += u64::from(*bits == 0);
+            *bits |= KEPT;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Collection: what nothing reaches any more leaves the disk, beside pushes, pulls and publications.
 //!
 //! ```text
-//!   census    goes through the index once: where every block is                      census.rs
+//!   census    goes through the index: where every block is                           census.rs
 //!   mark      what current roots, kept history, links, uploads, pins, holds reach    mark.rs, marked.rs
 //!   sweep     goes through the index; what was not reached is buried:                sweep.rs
 //!             hidden from lookups, its tombstone journalled, its index entry removed, large payloads

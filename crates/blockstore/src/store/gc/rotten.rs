@@ -20,7 +20,7 @@ impl Inner {
         let _one = self.collector.one_at_a_time();
         let _keeping = self.holds.keep_released();
         let has_nodes = rotten.iter().any(|block| !block.is_leaf);
-        let census = if has_nodes { Some(Arc::new(Census::take(self)?)) } else { None };
+        let census = if has_nodes { Census::take(self).ok().map(Arc::new) } else { None };
         let mut marking = Marking::new(self, census);
         // It fails if a damaged one is reached, and then nobody knows about the others.
         let known = has_nodes && marking.walk_all(&|_| {}).is_ok();

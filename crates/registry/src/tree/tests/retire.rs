@@ -81,6 +81,34 @@ async fn a_tag_that_was_pushed_again_stays() {
     assert_eq!(rig.stands_for("moved").await, Some(of(&manifest("four"))));
 }
 
+/// A builder pushes its platforms first, and the index that names them afterwards: one that was there already leaves no
+/// trace in the tree.
+#[tokio::test]
+async fn a_manifest_that_was_pushed_again_by_its_digest_waits_for_an_index() {
+    for before_the_plan in [true, false] {
+        let rig = Rig::new(&[]).await;
+        let children = [manifest("one"), manifest("two")];
+        for child in &children {
+            put(&rig.tree, NAME, &by_digest(&of(child)), child).await.unwrap();
+        }
+        put(&rig.tree, NAME, &by_tag("old"), &index(&[&of(&children[0]), &of(&children[1])])).await.unwrap();
+        let reference = by_digest(&of(&children[0]));
+        let again = || put(&rig.tree, NAME, &reference, &children[0]);
+        if before_the_plan {
+            again().await.unwrap();
+        }
+        let plan = rig.plan(&["old"]).await;
+        if !before_the_plan {
+            again().await.unwrap();
+        }
+        let (tags, manifests) = rig.retire(plan).await;
+        assert_eq!((tags, manifests.len()), (vec!["old".to_owned()], 2));
+        assert!(!manifests.contains(&of(&children[0])));
+        let left = rig.tree.snapshot().manifest(&repository(NAME), &by_digest(&of(&children[0]))).await.unwrap();
+        assert!(left.is_some());
+    }
+}
+
 #[tokio::test]
 async fn also_in_the_same_group() {
     let rig = Rig::new(&[("same", "one"), ("goes", "two")]).await;
