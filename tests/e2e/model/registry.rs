@@ -184,9 +184,15 @@ impl Registry {
         }
     }
 
-    /// What the owner is shown. What a manifest names and nobody pushed he may get from peers that happen to have it.
+    /// What the owner is shown.
     pub fn to_owner(&self) -> BTreeMap<String, Repository> {
         let mut repositories = self.repositories.clone();
+        self.doubt_what_lacks(&mut repositories);
+        repositories
+    }
+
+    /// What a manifest names and nobody pushed may be had from peers that happen to have it.
+    fn doubt_what_lacks(&self, repositories: &mut BTreeMap<String, Repository>) {
         for repository in repositories.values_mut() {
             let names = |manifest: &Digest| self.known[manifest].blobs.iter().chain(&self.known[manifest].manifests);
             let named = repository.manifests.iter().flat_map(names);
@@ -195,7 +201,6 @@ impl Registry {
             let lacking: Vec<Digest> = lacking.cloned().collect();
             repository.unsure.extend(lacking);
         }
-        repositories
     }
 
     /// What a root of this moment shows: the blobs that its manifests name.
@@ -206,6 +211,7 @@ impl Registry {
             repository.unsure.extend(either.map(|(blob, _)| blob.clone()));
             repository.blobs.retain(|_, part| *part != Part::Link);
         }
+        self.doubt_what_lacks(&mut repositories);
         repositories
     }
 
