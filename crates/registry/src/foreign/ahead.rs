@@ -70,8 +70,8 @@ struct Image {
 }
 
 impl Image {
-    fn size(&self, digest: &Digest) -> Option<u64> {
-        self.blobs.iter().find(|(blob, _)| blob == digest).map(|(_, size)| *size)
+    fn has(&self, digest: &Digest) -> bool {
+        self.blobs.iter().any(|(blob, _)| blob == digest)
     }
 }
 
@@ -122,18 +122,12 @@ impl Ahead {
         });
     }
 
-    /// The size of a blob of one of these images, as its manifest says.
-    pub fn size(&self, repository: &RepositoryName, digest: &Digest) -> Option<u64> {
-        let images = self.0.images.lock();
-        images.known.iter().filter(|image| image.repository == *repository).find_map(|image| image.size(digest))
-    }
-
     /// A client streams all of a blob: what goes with it will be wanted next. Drop the result when
     /// the stream ends, after telling it how.
     pub fn streaming(&self, repository: &RepositoryName, digest: &Digest) -> Client {
         let mut images = Vec::new();
         for image in self.0.images.lock().known.iter_mut() {
-            if image.repository == *repository && image.size(digest).is_some() {
+            if image.repository == *repository && image.has(digest) {
                 image.clients += 1;
                 image.visit += 1;
                 let begin = image.task.as_ref().is_none_or(AbortHandle::is_finished);

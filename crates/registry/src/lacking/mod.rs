@@ -17,7 +17,6 @@ pub(crate) use file::Coming;
 
 use crate::{
     error::Error,
-    foreign::ForeignRoot,
     purge::single_leaf,
     registry::Inner,
     tree::{Blob, MAX_MANIFEST, May, Missing, Push, Tree, TreeError},
@@ -84,19 +83,6 @@ impl Inner {
             Some(wanted) => self.fetch_file(&wanted, stream).await,
             None => Ok(None),
         }
-    }
-
-    /// Fetches a blob that the tree behind a foreign name lacks, and that an image names which was read through it.
-    pub(crate) async fn fetch_foreign_blob(
-        &self,
-        root: &ForeignRoot,
-        repository: &RepositoryName,
-        digest: &Digest,
-        stream: bool,
-    ) -> Result<Option<Found>, Error> {
-        let way = root.ahead.size(repository, digest).and_then(|size| Way::to(digest, Some(size)));
-        let Some(way) = way.filter(|_| !self.was_purged(digest)) else { return Ok(None) };
-        self.fetch_file(&Wanted { digest, home: None, way }, stream).await
     }
 
     /// Fetches a manifest that an index of the repository names, and commits it, if it is to be had.

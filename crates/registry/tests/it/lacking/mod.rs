@@ -250,31 +250,3 @@ async fn many_clients_cost_one_copy() {
     assert!(pair.network.sent() < 7 * MIB as u64, "{}", pair.network.sent());
     assert_eq!(pair.network.sessions.load(SeqCst), 1);
 }
-
-/// Another's image may lack what a third one has.
-#[tokio::test]
-async fn what_a_foreign_tree_lacks() {
-    let (large, small) = (noise(30, 3 * MIB), b"small".to_vec());
-    let origin = Node::new().await;
-    let layers = [&large, &small].map(|data| (sha256(data), data.len()));
-    let config = origin.push_blob("app", b"{}").await;
-    assert_eq!(origin.push_manifest("app", "1", &image((config, 2), &layers)).await.status, StatusCode::CREATED);
-    let pair = Pair::of(Config::default(), true, origin).await;
-    let known = MemoryDigests::new(pair.origin.store.clone());
-    known.add(&sha256(&large), liars::offer(&pair, &large));
-    liars::offer(&pair, &small);
-    pair.network.answering.lock().push(("third".into(), Arc::new(known)));
-    // Only of an image that somebody is pulling.
-    pair.node.get(pair.blob(&large)).await.is_error(404, "BLOB_UNKNOWN");
-    assert!(pair.network.inquiries.lock().is_empty());
-    assert_eq!(pair.node.get(pair.manifest()).await.status, StatusCode::OK);
-    assert_eq!(pair.node.head(pair.blob(&large)).await.status, StatusCode::NOT_FOUND);
-    assert!(pair.network.inquiries.lock().is_empty());
-    let part = pair.node.request(Method::GET, pair.blob(&large)).header("range", "bytes=7-8").send().await;
-    assert_eq!((part.status, &part.body[..]), (StatusCode::PARTIAL_CONTENT, &large[7..9]));
-    assert!(pair.node.get(pair.blob(&large)).await.body == large);
-    assert!(pair.node.get(pair.blob(&small)).await.body == small);
-    assert_eq!(pair.node.registry.images().await.unwrap(), [], "it is a cache");
-    pair.node.registry.purge(&sha256(&large)).await.unwrap();
-    pair.node.get(pair.blob(&large)).await.is_error(404, "BLOB_UNKNOWN");
-}
