@@ -56,8 +56,7 @@ struct Image {
     id: u64,
     repository: RepositoryName,
     manifest: Digest,
-    /// With their sizes, as the manifest says.
-    blobs: Vec<(Digest, u64)>,
+    blobs: Vec<Digest>,
     /// Blobs that were read to their end, by a client or ahead of one.
     complete: HashSet<Digest>,
     /// Blobs that need not be begun now: complete ones, and those under way.
@@ -67,12 +66,6 @@ struct Image {
     /// Counts up whenever a client comes, so that an old linger does not stop a new pull.
     visit: u64,
     task: Option<AbortHandle>,
-}
-
-impl Image {
-    fn has(&self, digest: &Digest) -> bool {
-        self.blobs.iter().any(|(blob, _)| blob == digest)
-    }
 }
 
 impl Ahead {
@@ -104,10 +97,9 @@ impl Ahead {
                 task.abort();
             }
         }
-        let mut blobs: Vec<_> =
-            parsed.required_blobs().take(BLOBS).map(|blob| (blob.digest.clone(), blob.size)).collect();
+        let mut blobs: Vec<_> = parsed.required_blobs().take(BLOBS).map(|blob| blob.digest.clone()).collect();
         let mut seen = HashSet::new();
-        blobs.retain(|(digest, _)| seen.insert(digest.clone()));
+        blobs.retain(|digest| seen.insert(digest.clone()));
         *next += 1;
         images.push_back(Image {
             id: *next,
@@ -127,7 +119,7 @@ impl Ahead {
     pub fn streaming(&self, repository: &RepositoryName, digest: &Digest) -> Client {
         let mut images = Vec::new();
         for image in self.0.images.lock().known.iter_mut() {
-            if image.repository == *repository && image.has(digest) {
+            if image.repository == *repository && image.blobs.contains(digest) {
                 image.clients += 1;
                 image.visit += 1;
                 let begin = image.task.as_ref().is_none_or(AbortHandle::is_finished);
@@ -194,8 +186,7 @@ impl Inner {
 
     fn next(&self, id: u64) -> Option<Digest> {
         self.with(id, |image| {
-            let next =
-                image.blobs.iter().map(|(digest, _)| digest).find(|digest| !image.taken.contains(*digest)).cloned()?;
+            let next = image.blobs.iter().find(|digest| !image.taken.contains(*digest)).cloned()?;
             image.taken.insert(next.clone());
             Some(next)
         })

@@ -53,9 +53,8 @@ impl Inner {
             return Ok(begun.pop().map(|begun| Found::Coming(Box::new(self.coming(wanted, begun)))));
         }
         let Some(begun) = self.first_good(begun, agreed).await? else { return Ok(None) };
-        if let Some((tree, repository)) = wanted.home {
-            tree.link_blob(repository, &begun.verify.blob).await?;
-        }
+        let (tree, repository) = wanted.home;
+        tree.link_blob(repository, &begun.verify.blob).await?;
         Ok(Some(Found::Here(begun.verify.blob)))
     }
 
@@ -83,9 +82,10 @@ impl Inner {
 
     fn coming(&self, wanted: &Wanted<'_>, begun: Begun) -> Coming {
         let Begun { file, verify, root, claims, hold } = begun;
+        let (tree, repository) = wanted.home;
         let then = Adopt {
             network: self.network.clone(),
-            home: wanted.home.map(|(tree, repository)| (tree.clone(), repository.clone())),
+            home: (tree.clone(), repository.clone()),
             blob: verify.blob.clone(),
             claims,
             _hold: hold,
@@ -188,7 +188,7 @@ fn distrust(network: &dyn Network, claims: &[Claim]) {
 /// Links a blob that was streamed, or remembers who lied.
 struct Adopt {
     network: Arc<dyn Network>,
-    home: Option<(Tree, RepositoryName)>,
+    home: (Tree, RepositoryName),
     blob: Blob,
     claims: Vec<Claim>,
     /// Keeps it until it is linked.
@@ -201,7 +201,7 @@ impl Settled for Adopt {
         if !good {
             return distrust(&*self.network, &self.claims);
         }
-        let Some((tree, repository)) = &self.home else { return };
+        let (tree, repository) = &self.home;
         if let Err(error) = tree.link_blob(repository, &self.blob).await {
             // The client has all of it nevertheless, and the next one fetches it again.
             tracing::warn!(%repository, digest = %self.blob.digest, %error, "what came from peers is not kept");

@@ -43,7 +43,7 @@ pub(crate) enum Found {
 struct Wanted<'a> {
     digest: &'a Digest,
     /// Where it is linked.
-    home: Option<(&'a Tree, &'a RepositoryName)>,
+    home: (&'a Tree, &'a RepositoryName),
     way: Way,
 }
 
@@ -123,7 +123,7 @@ impl Inner {
         {
             return Ok(None);
         }
-        let home = Some((tree, repository));
+        let home = (tree, repository);
         Ok(Way::to(digest, referred.size).map(|way| Wanted { digest, home, way }))
     }
 
