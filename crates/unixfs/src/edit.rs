@@ -2,7 +2,7 @@
 
 use crate::{
     Entry, UnixfsError,
-    directory::{Directory, Target, check_name},
+    directory::{Directory, Sizes, Target, check_name},
 };
 use cidery_core::{BlockWriter, Cid, Fetcher};
 use futures::{FutureExt, future::BoxFuture};
@@ -37,11 +37,23 @@ pub async fn edit(
     changes: Vec<(Vec<String>, Change)>,
     out: &mut (dyn BlockWriter + '_),
 ) -> Result<Entry, UnixfsError> {
+    edit_again(fetcher, root, changes, &Sizes::default(), out).await
+}
+
+/// As [`edit`], for somebody who changes what he changed before: with the same `sizes` it takes less time. The
+/// result does not depend on them.
+pub async fn edit_again(
+    fetcher: &dyn Fetcher,
+    root: Option<&Cid>,
+    changes: Vec<(Vec<String>, Change)>,
+    sizes: &Sizes,
+    out: &mut (dyn BlockWriter + '_),
+) -> Result<Entry, UnixfsError> {
     let mut plan = Plan::default();
     for (path, change) in changes {
         plan.add(&path, change)?;
     }
-    let target = match apply(fetcher, root.copied(), plan, out).await? {
+    let target = match apply(fetcher, root.copied(), plan, sizes, out).await? {
         Outcome::Unchanged(target) | Outcome::Changed(target) => target,
         Outcome::Gone => return Directory::empty().write(out),
     };
@@ -92,6 +104,7 @@ fn apply<'a>(
     fetcher: &'a dyn Fetcher,
     directory: Option<Cid>,
     plan: Plan,
+    sizes: &'a Sizes,
     out: &'a mut (dyn BlockWriter + '_),
 ) -> BoxFuture<'a, Result<Outcome, UnixfsError>> {
     async move {
@@ -114,7 +127,7 @@ fn apply<'a>(
                 None if plan.only_removes() => start,
                 Some((cid, _)) => {
                     let removes = plan.below.values().all(Plan::only_removes);
-                    match apply(fetcher, Some(cid), plan, &mut *out).await {
+                    match apply(fetcher, Some(cid), plan, sizes, &mut *out).await {
                         Ok(Outcome::Unchanged(_)) => start,
                         Ok(Outcome::Changed(target)) => Some(target),
                         Ok(Outcome::Gone) => None,
@@ -122,7 +135,7 @@ fn apply<'a>(
                         Err(error) => return Err(error),
                     }
                 }
-                None => match apply(fetcher, None, plan, &mut *out).await? {
+                None => match apply(fetcher, None, plan, sizes, &mut *out).await? {
                     Outcome::Unchanged(target) | Outcome::Changed(target) => Some(target),
                     Outcome::Gone => None,
                 },
@@ -141,8 +154,8 @@ fn apply<'a>(
         if node.is_empty() {
             return Ok(Outcome::Gone);
         }
-        node.settle(fetcher).await?;
-        let Entry { cid, tsize, .. } = node.write(out)?;
+        node.settle(fetcher, sizes).await?;
+        let Entry { cid, tsize, .. } = node.write_and_note(out, sizes)?;
         Ok(Outcome::Changed((cid, tsize)))
     }
     .boxed()

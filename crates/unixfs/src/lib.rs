@@ -31,9 +31,9 @@ pub mod tree;
 mod wire;
 
 pub use directory::{
-    Difference, Entry, MAX_ENTRIES, MAX_NAME, THRESHOLD, compare, list, list_at_most, lookup, write_directory,
+    Difference, Entry, MAX_ENTRIES, MAX_NAME, Sizes, THRESHOLD, compare, list, list_at_most, lookup, write_directory,
 };
-pub use edit::{Change, edit};
+pub use edit::{Change, edit, edit_again};
 pub use error::UnixfsError;
 pub use file::{CHUNK, File, FileBuilder, FileReader, FileStream, WIDTH};
 pub use path::{Kind, resolve, stat};

@@ -7,6 +7,7 @@ use super::{
     node::{self, ShardNode},
     read,
     shard::Shard,
+    sizes::Sizes,
 };
 use crate::{
     UnixfsError,
@@ -28,13 +29,17 @@ pub(crate) struct Directory {
     form: Form,
     /// Where it was read from, as long as nothing changed.
     original: Option<Target>,
+    /// Where it was read from.
+    opened: Option<Cid>,
     /// By how many bytes its basic form grew.
     growth: i64,
+    /// Bytes of its basic form, or less, where they are known.
+    at_least: Option<usize>,
 }
 
 impl Directory {
     pub fn empty() -> Self {
-        Self { form: Form::Basic(Basic::default()), original: None, growth: 0 }
+        Self { form: Form::Basic(Basic::default()), original: None, opened: None, growth: 0, at_least: None }
     }
 
     /// Opens a stored directory.
@@ -44,7 +49,7 @@ impl Directory {
             let own = block.len() as u64;
             let basic = Basic::read(cid, block)?;
             let tsize = basic.below().saturating_add(own);
-            return Ok(Self { form: Form::Basic(basic), original: Some((*cid, tsize)), growth: 0 });
+            return Ok(Self::opened(Form::Basic(basic), (*cid, tsize)));
         }
         let tsize = read::total_size(cid, &block)?;
         let root = ShardNode::decode_root(cid, &block)?;
@@ -53,7 +58,11 @@ impl Directory {
             // Of another profile: all of it is written anew, should it change.
             None => Form::Basic(read::list_shards(fetcher, cid, root, MAX_ENTRIES).await?.into_iter().collect()),
         };
-        Ok(Self { form, original: Some((*cid, tsize)), growth: 0 })
+        Ok(Self::opened(form, (*cid, tsize)))
+    }
+
+    fn opened(form: Form, from: Target) -> Self {
+        Self { form, original: Some(from), opened: Some(from.0), growth: 0, at_least: None }
     }
 
     /// Makes what [`Directory::get`] and [`Directory::set`] need for `name` present.
@@ -104,18 +113,31 @@ impl Directory {
     }
 
     /// Decides between the forms. A trie of this profile that did not shrink stays one; one that
-    /// shrank is read only as far as it takes to know.
-    pub async fn settle(&mut self, fetcher: &dyn Fetcher) -> Result<(), UnixfsError> {
-        if self.original.is_none()
-            && self.growth < 0
-            && let Form::Sharded(shard) = &mut self.form
-            && !shard.exceeds(fetcher, THRESHOLD).await?
-        {
+    /// shrank is read only as far as it takes to know, unless that is known of what it was.
+    pub async fn settle(&mut self, fetcher: &dyn Fetcher, sizes: &Sizes) -> Result<(), UnixfsError> {
+        let (Form::Sharded(shard), None) = (&mut self.form, self.original) else { return Ok(()) };
+        let before = self.opened.and_then(|cid| sizes.at_least(&cid));
+        self.at_least = before.and_then(|before| before.checked_add_signed(self.growth.try_into().ok()?));
+        if self.growth >= 0 || self.at_least.is_some_and(|size| size > THRESHOLD) {
+            return Ok(());
+        }
+        // Further than it takes now, so that it is known for a while.
+        let size = shard.size_up_to(fetcher, 2 * THRESHOLD).await?;
+        self.at_least = Some(size);
+        if size <= THRESHOLD {
             let mut entries = Vec::new();
             std::mem::take(shard).into_entries(&mut entries);
             self.form = Form::Basic(entries.into_iter().collect());
         }
         Ok(())
+    }
+
+    /// As [`Directory::write`], and notes what is known of its size.
+    pub fn write_and_note(self, out: &mut dyn BlockWriter, sizes: &Sizes) -> Result<Entry, UnixfsError> {
+        let known = self.at_least.filter(|size| *size > THRESHOLD);
+        let written = self.write(out)?;
+        known.into_iter().for_each(|size| sizes.note(written.cid, size));
+        Ok(written)
     }
 
     /// Writes what changed. A directory that was opened is settled before.

@@ -1,8 +1,8 @@
 //! Directories: names to CIDs, in one node or, above [`THRESHOLD`] bytes, in a hash trie of nodes.
 //!
 //! [`node`] reads one node of either form, [`basic`] and [`shard`] are the two in memory, [`form`] a directory
-//! that is edited and takes the form its entries demand; [`read`] looks up and lists, [`compare`] says what
-//! differs between two states.
+//! that is edited and takes the form its entries demand, which [`sizes`] helps to know; [`read`] looks up and
+//! lists, [`compare`] says what differs between two states.
 
 mod basic;
 mod compare;
@@ -11,6 +11,7 @@ mod murmur;
 mod node;
 mod read;
 mod shard;
+mod sizes;
 
 pub use compare::{Difference, compare};
 pub(crate) use form::Directory;
@@ -18,6 +19,7 @@ pub(crate) use form::Target;
 pub(crate) use node::DirectoryNode;
 pub(crate) use read::total_size;
 pub use read::{MAX_ENTRIES, list, list_at_most, lookup};
+pub use sizes::Sizes;
 
 use crate::UnixfsError;
 use cidery_core::{BlockWriter, Cid};

@@ -155,19 +155,20 @@ impl Shard {
         }
     }
 
-    /// Whether the same entries in a basic directory would take more than `limit` bytes. Loads
-    /// shards until that is known; if it is false, everything is loaded.
-    pub async fn exceeds(&mut self, fetcher: &dyn Fetcher, limit: usize) -> Result<bool, UnixfsError> {
+    /// Bytes of a basic directory with the same entries; once it is known to be more than `limit`, that many or more.
+    /// Loads shards until that is known, and for a size of up to `limit` all of them.
+    pub async fn size_up_to(&mut self, fetcher: &dyn Fetcher, limit: usize) -> Result<usize, UnixfsError> {
         // Breadth first: shards further up have more entries.
         let mut unknown = VecDeque::new();
         let mut size = node::EMPTY_SIZE + self.weigh(Place::ROOT, &mut unknown);
-        while size <= limit {
-            let Some(place) = unknown.pop_front() else { return Ok(false) };
+        while size <= limit
+            && let Some(place) = unknown.pop_front()
+        {
             // The bits below `place` are zeros, and may load one shard more than was looked for.
             self.load(fetcher, place.hash()).await?;
             size += self.at(place).map_or(0, |shard| shard.weigh(place, &mut unknown));
         }
-        Ok(true)
+        Ok(size)
     }
 
     /// Bytes of the loaded entries, and the places of shards that are not loaded.

@@ -2,7 +2,7 @@
 
 use crate::support::{Store, entry, pb, seeded_entries};
 use cidery_core::Cid;
-use cidery_unixfs::{Change, Entry, THRESHOLD, UnixfsError, edit, list, resolve, write_directory};
+use cidery_unixfs::{Change, Entry, Sizes, THRESHOLD, UnixfsError, edit, edit_again, list, resolve, write_directory};
 use futures::executor::block_on;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -24,6 +24,10 @@ fn remove(at: &str) -> (Vec<String>, Change) {
 
 fn apply(store: &Store, root: Option<Cid>, changes: Changes) -> Result<Entry, UnixfsError> {
     block_on(edit(store, root.as_ref(), changes, &mut store.clone()))
+}
+
+fn apply_again(store: &Store, root: Cid, changes: Changes, sizes: &Sizes) -> Result<Entry, UnixfsError> {
+    block_on(edit_again(store, Some(&root), changes, sizes, &mut store.clone()))
 }
 
 #[test]
@@ -109,7 +113,24 @@ fn a_change_in_a_large_directory_touches_its_shards_only() {
     assert_eq!(apply(&quiet, Some(added.cid), vec![remove("new")]).unwrap(), root);
     assert!(quiet.writes() <= 3);
     let reads = quiet.reads();
-    assert!(reads <= 80, "{reads}");
+    assert!(reads <= 160, "{reads}");
+}
+
+#[test]
+fn of_a_directory_that_was_changed_before_no_more_is_read_to_know_its_form() {
+    let mut store = Store::new();
+    let mut entries = seeded_entries("deep", 20000);
+    let mut root = write_directory(entries.clone(), &mut store).unwrap();
+    let (quiet, sizes) = (store.again(), Sizes::default());
+    let mut reads = Vec::new();
+    while entries.len() > 19_900 {
+        let gone = entries.pop().unwrap();
+        root = apply_again(&quiet, root.cid, vec![remove(&gone.name)], &sizes).unwrap();
+        reads.push(quiet.reads());
+    }
+    assert_eq!(root, write_directory(entries, &mut store).unwrap());
+    assert!(reads[0] > 100, "the first of them finds out: {reads:?}");
+    assert!(reads[1..].iter().all(|reads| *reads <= 3), "{reads:?}");
 }
 
 #[test]
@@ -138,7 +159,7 @@ fn a_directory_over_the_threshold_and_back() {
     let mut store = Store::new();
     let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     let mut root = write_directory([], &mut store).unwrap();
-    let mut sharded = 0;
+    let (mut sharded, sizes) = (0, Sizes::default());
     let names: Vec<_> = (0..6000).map(|number| format!("{number:064}")).collect();
     let mut step = |entries: &mut BTreeMap<String, Entry>, changes: Changes| {
         for (at, change) in &changes {
@@ -149,7 +170,7 @@ fn a_directory_over_the_threshold_and_back() {
                 Change::Remove => drop(entries.remove(&at[0])),
             }
         }
-        root = apply(&store, Some(root.cid), changes).unwrap();
+        root = apply_again(&store, root.cid, changes, &sizes).unwrap();
         assert_eq!(root, write_directory(entries.values().cloned(), &mut store).unwrap());
         sharded += usize::from(store.get(&root.cid).len() < 30_000);
     };
@@ -185,7 +206,7 @@ proptest! {
         let mut store = Store::new();
         let mut entries: BTreeMap<String, Entry> =
             (0..start).map(|number| (name(number), entry(&name(number), "x"))).collect();
-        let mut root = write_directory(entries.values().cloned(), &mut store).unwrap();
+        let (mut root, sizes) = (write_directory(entries.values().cloned(), &mut store).unwrap(), Sizes::default());
         for batch in batches {
             let mut changes = Vec::new();
             for (number, content) in batch {
@@ -201,7 +222,7 @@ proptest! {
                     }
                 }
             }
-            root = apply(&store, Some(root.cid), changes).unwrap();
+            root = apply_again(&store, root.cid, changes, &sizes).unwrap();
             prop_assert_eq!(&root, &write_directory(entries.values().cloned(), &mut store).unwrap());
             let small = 4 + entries.iter().map(|(name, e)| 46 + name.len() + usize::from(e.tsize > 127)).sum::<usize>();
             let node = store.get(&root.cid);
