@@ -3,7 +3,7 @@
 use crate::{Multihash, SHA2_256, SHA2_512, codec};
 use cid::{Cid, multibase::Base};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 use thiserror::Error;
 
 /// A name that does not parse; the text says which rule it broke.
@@ -45,7 +45,7 @@ macro_rules! text_type {
         }
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0.into()
+                (&*name.0).into()
             }
         }
         impl fmt::Display for $name {
@@ -64,7 +64,7 @@ macro_rules! text_type {
 /// An owned namespace: `local`, or a name this node was given the key of.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Namespace(Box<str>);
+pub struct Namespace(Arc<str>);
 
 text_type!(Namespace, check_namespace);
 
@@ -90,7 +90,7 @@ fn check_namespace(text: &str) -> Result<(), NameError> {
 /// `[a-z0-9]+([._-][a-z0-9]+)*(/…)*`, with `__` and runs of `-` as separators).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct RepositoryName(Box<str>);
+pub struct RepositoryName(Arc<str>);
 
 text_type!(RepositoryName, check_repository);
 
@@ -122,7 +122,7 @@ fn is_component(text: &str) -> bool {
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Tag(Box<str>);
+pub struct Tag(Arc<str>);
 
 text_type!(Tag, check_tag);
 
@@ -138,7 +138,7 @@ fn check_tag(text: &str) -> Result<(), NameError> {
 /// A digest, `sha256:<64 hex>` or `sha512:<128 hex>`, in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(Box<str>);
+pub struct Digest(Arc<str>);
 
 text_type!(Digest, check_digest);
 

@@ -130,37 +130,39 @@ async fn repositories(reader: &Reader, root: Option<Cid>) -> Result<Option<Cid>,
 impl Work {
     /// Whether any repository links this digest, as a blob or a manifest, in the root as of the last flush.
     pub(super) async fn is_linked(&self, digest: &Digest) -> Result<bool, TreeError> {
-        // Not under the lock: whoever looks meanwhile finds none.
-        let mut backlinks = std::mem::take(&mut *self.backlinks.lock());
-        let done = backlinks.follow(&self.reader, self.root).await;
-        let linked = backlinks.has(digest);
-        *self.backlinks.lock() = backlinks;
-        done.map(|()| linked)
+        let mut backlinks = self.backlinks.lock().await;
+        backlinks.follow(&self.reader, self.root).await?;
+        Ok(backlinks.has(digest))
     }
 }
 
 impl Shared {
     /// Derives the backlinks if they are not kept, so that the writer, and whoever waits for it, need not.
     pub async fn prepare_backlinks(self: &Arc<Self>) -> Result<(), TreeError> {
-        let _one = self.preparing.lock().await;
-        if self.backlinks.lock().root.is_some() {
+        if self.backlinks.try_lock().is_ok_and(|backlinks| backlinks.root.is_some()) {
             return Ok(());
         }
+        let _one = self.preparing.lock().await;
         let shared = self.clone();
         on_thread(move || {
-            let base = shared.base();
-            let mut backlinks = Backlinks::default();
-            block_on(backlinks.follow(&base.reader, base.root))?;
-            *shared.backlinks.lock() = backlinks;
-            Ok(())
+            block_on(async {
+                let mut backlinks = shared.backlinks.lock().await;
+                if backlinks.root.is_some() {
+                    return Ok(());
+                }
+                let base = shared.base();
+                backlinks.follow(&base.reader, base.root).await
+            })
         })
         .await?
     }
 
     /// Lets go of them if they were not needed for a while.
     pub fn drop_backlinks(&self) {
-        let mut backlinks = self.backlinks.lock();
-        if backlinks.used.is_some_and(|used| used.elapsed() > KEPT) {
+        // Who has the lock needs them.
+        if let Ok(mut backlinks) = self.backlinks.try_lock()
+            && backlinks.used.is_some_and(|used| used.elapsed() > KEPT)
+        {
             *backlinks = Backlinks::default();
         }
     }

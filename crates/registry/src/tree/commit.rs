@@ -23,7 +23,7 @@ use cidery_core::{
     Block, BlockWriter, Blockstore, Bytes, Cid, Digest, FetchError, Hold, Link, Namespace, Origin, RepositoryName,
     RootStore, StoreError, Tag, TagTime, codec,
 };
-use cidery_unixfs::FileBuilder;
+use cidery_unixfs::{FileBuilder, Sizes};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashSet},
@@ -105,10 +105,11 @@ pub(super) struct Work {
     pub(super) pushed_again: Arc<Mutex<Again>>,
     /// Tags that it takes out for such a rule.
     pub(super) untagged: Vec<TagTime>,
-    pub(super) backlinks: Arc<Mutex<Backlinks>>,
+    pub(super) backlinks: Arc<tokio::sync::Mutex<Backlinks>>,
     pub(super) named: AllNamed,
     pub(super) roots: Arc<dyn RootStore>,
     pub(super) rules: TagRules,
+    sizes: Arc<Sizes>,
     out: StoreWriter,
 }
 
@@ -137,6 +138,7 @@ impl Work {
             backlinks: shared.backlinks.clone(),
             named: shared.named.clone(),
             rules: shared.rules.clone(),
+            sizes: shared.sizes.clone(),
             out,
         }
     }
@@ -145,7 +147,8 @@ impl Work {
     pub async fn flush(&mut self) -> Result<(), TreeError> {
         if !self.pending.is_empty() {
             let changes = std::mem::take(&mut self.pending).write(&mut self.out)?;
-            let entry = cidery_unixfs::edit(&*self.reader.fetcher, self.root.as_ref(), changes, &mut self.out).await?;
+            let (fetcher, root) = (&*self.reader.fetcher, self.root.as_ref());
+            let entry = cidery_unixfs::edit_again(fetcher, root, changes, &self.sizes, &mut self.out).await?;
             self.root = Some(entry.cid);
         }
         Ok(())

@@ -176,13 +176,16 @@ impl Work {
 
     /// The same, as a change that is pending.
     pub(super) async fn take_out_unlinked(&mut self, digest: &Digest) -> Result<(), TreeError> {
-        if self.is_linked(digest).await? {
-            return Ok(());
+        if !self.is_linked(digest).await? {
+            let data = self.find(&layout::blob_data(digest)).await?;
+            self.take_out(digest, data);
         }
-        if let Some(data) = self.find(&layout::blob_data(digest)).await? {
-            self.forgotten.push((digest.clone(), data));
-        }
-        self.pending.remove(layout::blob(digest));
         Ok(())
+    }
+
+    /// Takes out a blob that no repository links, with its file, as a change that is pending.
+    pub(super) fn take_out(&mut self, digest: &Digest, data: Option<Cid>) {
+        self.forgotten.extend(data.map(|data| (digest.clone(), data)));
+        self.pending.remove(layout::blob(digest));
     }
 }

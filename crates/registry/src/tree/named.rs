@@ -17,23 +17,45 @@ use cidery_core::{Cid, Digest, Reference, RepositoryName};
 use futures::executor::block_on;
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Repositories of which it is kept at most: about 8 bytes a reference, and 40 for each digest.
-const REPOSITORIES: usize = 16;
+/// Memory for what is kept of all repositories, in bytes: of those that were needed last. More than this only if that
+/// is of one repository.
+const MEMORY: usize = 64 << 20;
+
+/// About what a reference takes of it, in bytes, …
+const REFERENCE: usize = 8;
+
+/// … a digest that is referred to, …
+const REFERRED: usize = 40;
+
+/// … and a manifest.
+const MANIFEST: usize = 64;
 
 /// Memory for directories while manifests are read, in bytes.
-const WAYS: usize = 8 << 20;
+pub(super) const WAYS: usize = 8 << 20;
 
 /// Kept for so long after it was needed last.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// What is kept, by repository.
-pub(super) type AllNamed = Arc<Mutex<HashMap<RepositoryName, Named>>>;
+pub(super) type AllNamed = Arc<Mutex<HashMap<RepositoryName, Kept>>>;
+
+/// What is kept of one.
+#[derive(Default)]
+pub(super) struct Kept {
+    named: Arc<tokio::sync::Mutex<Named>>,
+    /// When it was needed last.
+    used: Option<Instant>,
+    /// Bytes of memory that it takes, about.
+    memory: usize,
+    unsure: bool,
+}
 
 /// What the manifests of one repository refer to, below one root.
 ///
@@ -46,10 +68,11 @@ pub(super) struct Named {
     manifests: HashMap<u64, Box<[u64]>>,
     /// What they refer to.
     referred: HashMap<u64, Referred>,
+    /// References of all manifests together.
+    references: usize,
     /// Whether there is one that could not be read.
     unsure: bool,
     hasher: RandomState,
-    used: Option<Instant>,
 }
 
 /// What manifests refer to, by one digest.
@@ -64,7 +87,6 @@ pub(crate) struct Referred {
 impl Named {
     /// Makes it that of the view's root. After an error it is that of no root.
     async fn follow(&mut self, view: &View, repository: &RepositoryName) -> Result<(), TreeError> {
-        self.used = Some(Instant::now());
         let revisions = match view.storage().await? {
             Some(storage) => view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid),
             None => None,
@@ -86,7 +108,7 @@ impl Named {
     }
 
     fn clear(&mut self) {
-        *self = Self { used: self.used, ..Self::default() };
+        *self = Self::default();
     }
 
     async fn advance(
@@ -96,7 +118,9 @@ impl Named {
         revisions: Option<Cid>,
     ) -> Result<(), TreeError> {
         for gone in digests_between(&view.reader, revisions, self.revisions).await? {
-            for named in self.manifests.remove(&self.hash(&gone)).into_iter().flatten() {
+            let gone = self.manifests.remove(&self.hash(&gone)).unwrap_or_default();
+            self.references -= gone.len();
+            for named in gone {
                 if let Some(referred) = self.referred.get_mut(&named) {
                     referred.count -= 1;
                     if referred.count == 0 {
@@ -124,7 +148,11 @@ impl Named {
                 referred.count += 1;
                 referred.size = referred.size.filter(|known| known == size);
             }
-            self.manifests.insert(self.hash(&digest), named.iter().map(|(named, _)| *named).collect());
+            self.references += named.len();
+            let named = named.iter().map(|(named, _)| *named).collect();
+            // Two manifests that share a hash: of the one that is forgotten everything counts for good.
+            let other = self.manifests.insert(self.hash(&digest), named);
+            self.references -= other.map_or(0, |other| other.len());
         }
         Ok(())
     }
@@ -140,30 +168,45 @@ impl Named {
     fn has(&self, digest: &Digest) -> bool {
         self.referred(digest).is_some()
     }
-}
 
-fn keep(all: &AllNamed, repository: &RepositoryName, named: Named) {
-    let mut all = all.lock();
-    all.insert(repository.clone(), named);
-    if all.len() > REPOSITORIES {
-        let oldest = all.iter().min_by_key(|(_, named)| named.used).map(|(repository, _)| repository.clone());
-        oldest.map(|repository| all.remove(&repository));
+    /// About how many bytes of memory it takes.
+    fn memory(&self) -> usize {
+        self.references * REFERENCE + self.referred.len() * REFERRED + self.manifests.len() * MANIFEST
     }
 }
 
-/// Makes what is kept of a repository that of the view, and asks it something.
+/// Lets go of what was needed least recently, as far as all together takes more than `memory`. That of `repository`
+/// stays.
+fn make_room(all: &mut HashMap<RepositoryName, Kept>, repository: &RepositoryName, memory: usize) {
+    let mut others: Vec<_> = all.iter().filter(|(other, _)| *other != repository).collect();
+    others.sort_unstable_by_key(|(_, kept)| Reverse(kept.used));
+    let mut taken = all.get(repository).map_or(0, |kept| kept.memory);
+    let over = |(other, kept): (&RepositoryName, &Kept)| {
+        taken += kept.memory;
+        (taken > memory).then(|| other.clone())
+    };
+    let gone: Vec<RepositoryName> = others.into_iter().filter_map(over).collect();
+    gone.iter().for_each(|other| drop(all.remove(other)));
+}
+
+/// Makes what is kept of a repository that of the view, and asks it something. Whoever asks meanwhile waits: to read
+/// it all twice takes longer.
 async fn ask<T>(
     all: &AllNamed,
     view: &View,
     repository: &RepositoryName,
     question: impl FnOnce(&Named) -> T,
 ) -> Result<T, TreeError> {
-    // Not under the lock: whoever looks meanwhile finds none.
-    let taken = all.lock().remove(repository);
-    let mut named = taken.unwrap_or_default();
+    let kept = all.lock().entry(repository.clone()).or_default().named.clone();
+    let mut named = kept.lock().await;
     let done = named.follow(view, repository).await;
     let answer = question(&named);
-    keep(all, repository, named);
+    let (memory, unsure) = (named.memory(), named.unsure);
+    drop(named);
+    let mut all = all.lock();
+    // It may have had to make room meanwhile.
+    all.insert(repository.clone(), Kept { named: kept, used: Some(Instant::now()), memory, unsure });
+    make_room(&mut all, repository, MEMORY);
     done.map(|()| answer)
 }
 
@@ -175,6 +218,24 @@ impl Work {
 }
 
 impl Shared {
+    /// What of this manifests of a repository do not refer to, in the root of the view; `None` if they refer to anything
+    /// that is not among it, or one can't be read.
+    pub(super) async fn unnamed_among(
+        self: &Arc<Self>,
+        view: &View,
+        repository: &RepositoryName,
+        blobs: &[Digest],
+        manifests: &[Digest],
+    ) -> Result<Option<Vec<Digest>>, TreeError> {
+        let question = |named: &Named| {
+            let held: HashSet<u64> = blobs.iter().chain(manifests).map(|digest| named.hash(digest)).collect();
+            let complete = !named.unsure && named.referred.keys().all(|referred| held.contains(referred));
+            complete.then(|| blobs.iter().filter(|digest| !named.has(digest)).cloned().collect())
+        };
+        let _one = self.preparing.lock().await;
+        ask(&self.named, view, repository, question).await
+    }
+
     /// Those of `digests` that manifests of the repository refer to, and whether that is all of them: a manifest that
     /// can't be read may refer to the others.
     pub async fn named_among(
@@ -208,7 +269,9 @@ impl Shared {
 
     /// Lets go of what was not needed for a while, and of what may be read better the next time.
     pub fn drop_named(&self) {
-        self.named.lock().retain(|_, named| !named.unsure && named.used.is_some_and(|used| used.elapsed() < KEPT));
+        // One without a time is being read for the first time.
+        let lately = |kept: &Kept| kept.used.is_none_or(|used| used.elapsed() < KEPT);
+        self.named.lock().retain(|_, kept| !kept.unsure && lately(kept));
     }
 }
 
@@ -253,5 +316,28 @@ impl Tree {
         // So that the writer, and whoever waits for it, need not read every manifest.
         self.shared.named_among(repository, vec![digest.clone()]).await?;
         self.delete(repository, what, true).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_needed_last_is_kept_as_far_as_memory_goes() {
+        let name = |name: &str| -> RepositoryName { name.parse().unwrap() };
+        let mut all = HashMap::new();
+        let mut need = |repository, memory| {
+            all.insert(name(repository), Kept { memory, used: Some(Instant::now()), ..Kept::default() });
+            make_room(&mut all, &name(repository), 300);
+            let mut kept: Vec<String> = all.keys().map(ToString::to_string).collect();
+            kept.sort();
+            kept.concat()
+        };
+        assert_eq!(["a", "b", "c"].map(|repository| need(repository, 100)), ["a", "ab", "abc"]);
+        // Again, and larger: then one of the others has no room.
+        assert_eq!(need("a", 200), "ac");
+        assert_eq!(need("x", 1000), "x", "the one in use is kept at any size");
+        assert_eq!(need("b", 50), "b");
     }
 }

@@ -20,6 +20,11 @@ impl Overlay {
         self.0.contains_key(repository)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.values().map(|links| links.len()).sum()
+    }
+
     pub fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
         self.0.keys()
     }

@@ -4,8 +4,15 @@
 //! out, except for those that a manifest names which came since.
 
 use super::{
-    Blob, Tree, TreeError, commit::Edit, commit::Work, late::Lacking, layout, manifest::Parsed, reader::Reader,
-    view::View, writer::on_thread,
+    Blob, NodeCache, Tree, TreeError,
+    commit::{Edit, Work},
+    late::Lacking,
+    layout,
+    manifest::Parsed,
+    named::WAYS,
+    reader::Reader,
+    view::View,
+    writer::{Shared, on_thread},
 };
 use cidery_core::{Cid, Digest, Link, Reference, RepositoryName};
 use cidery_unixfs::{Difference, MAX_ENTRIES};
@@ -14,6 +21,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// Blobs that one commit takes out: others wait for it.
 const AT_ONCE: usize = 1024;
+
+/// With so many links none is made of a blob that no manifest names any more: it goes as one that is deleted. They
+/// take memory, a few hundred bytes each.
+const LINKS: usize = 64 << 10;
 
 /// Blobs of a repository that no manifest names.
 #[derive(Debug, Clone)]
@@ -51,7 +62,9 @@ impl Tree {
         let (shared, name) = (self.shared.clone(), repository.clone());
         let (found, mut lacking) = on_thread(move || {
             let base = shared.base();
-            block_on(unnamed(&View::owned(base.reader.clone(), base.root), &name))
+            // The way to each manifest is nearly the same.
+            let reader = shared.reader_on_thread(Arc::new(NodeCache::new(WAYS)));
+            block_on(unnamed(&shared, &View::owned(reader, base.root), &name))
         })
         .await??;
         // After a restart nobody else knows; links are folded in below.
@@ -79,13 +92,21 @@ impl Tree {
 }
 
 /// Looks through a repository.
-async fn unnamed(view: &View, repository: &RepositoryName) -> Result<(Unnamed, Vec<Lacking>), TreeError> {
+async fn unnamed(
+    shared: &Arc<Shared>,
+    view: &View,
+    repository: &RepositoryName,
+) -> Result<(Unnamed, Vec<Lacking>), TreeError> {
     let nothing = (Unnamed { revisions: None, digests: [].into() }, Vec::new());
     let Some(storage) = view.storage().await? else { return Ok(nothing) };
     let layers = view.reader.find(&storage, &layout::layers(repository)).await?.map(|entry| entry.cid);
     let mut digests = digests_between(&view.reader, None, layers).await?;
     let revisions = view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid);
     let manifests = digests_between(&view.reader, None, revisions).await?;
+    if let Some(unnamed) = shared.unnamed_among(view, repository, &digests, &manifests).await? {
+        return Ok((Unnamed { revisions, digests: unnamed.into() }, Vec::new()));
+    }
+    // What they lack is known by name only to themselves.
     let named = named_by(view, repository, manifests.clone()).await?;
     let held: HashSet<&Digest> = digests.iter().chain(&manifests).collect();
     let lacking = named.iter().filter(|digest| !held.contains(digest));
@@ -144,23 +165,22 @@ impl Work {
         let revisions = self.find(&layout::revisions(repository)).await?;
         let since = digests_between(&self.reader, found.revisions, revisions).await?;
         let named = named_by(&view, repository, since).await?;
-        let mut gone = Vec::new();
+        let (mut gone, mut links) = (Vec::new(), self.overlay.len());
         for digest in found.digests.iter().filter(|digest| !named.contains(digest)) {
             let Some(blob) = view.blob(repository, digest).await? else { continue };
-            let path = layout::layer(repository, digest);
-            if self.find(&path).await?.is_none() {
-                continue;
-            }
-            if self.overlay.get(repository, digest).is_none() {
+            self.pending.remove(layout::layer(repository, digest));
+            gone.push((digest, blob.cid));
+            if self.overlay.get(repository, digest).is_none() && links < LINKS {
+                links += 1;
                 self.unnamed.push((repository.clone(), blob.clone()));
                 self.overlay.insert(repository, blob);
             }
-            self.pending.remove(path);
-            gone.push(digest);
         }
         self.flush().await?;
-        for digest in &gone {
-            self.take_out_unlinked(digest).await?;
+        for (digest, file) in &gone {
+            if !self.is_linked(digest).await? {
+                self.take_out(digest, Some(*file));
+            }
         }
         self.flush().await?;
         Ok(!gone.is_empty())

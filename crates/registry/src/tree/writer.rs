@@ -17,6 +17,7 @@ use crate::{names, rules::TagRules};
 use cidery_core::{
     Blockstore, Cid, CommitError, Hold, Link, Namespace, RepositoryName, RootStore, TagTime, ports::LocalFetcher,
 };
+use cidery_unixfs::Sizes;
 use futures::executor::block_on;
 use parking_lot::{Mutex, RwLock};
 use std::{collections::BTreeSet, sync::Arc};
@@ -71,10 +72,11 @@ pub(super) struct Shared {
     pub current: watch::Sender<Option<Cid>>,
     /// Repositories that lost a manifest and were not looked through since.
     pub untidy: Mutex<BTreeSet<RepositoryName>>,
-    pub backlinks: Arc<Mutex<Backlinks>>,
+    pub backlinks: Arc<tokio::sync::Mutex<Backlinks>>,
     pub named: AllNamed,
     pub rules: TagRules,
     pub again: Arc<Mutex<Again>>,
+    pub sizes: Arc<Sizes>,
     /// What manifests lack.
     pub wanted: Mutex<Wanted>,
     /// Whoever derives them.
@@ -134,7 +136,7 @@ impl Shared {
         let state = RwLock::new(State { view, overlay });
         let (current, untidy, backlinks) = (watch::Sender::new(root), Mutex::default(), Arc::default());
         let (named, wanted, preparing) = (Arc::default(), Mutex::default(), tokio::sync::Mutex::default());
-        let again = Arc::default();
+        let (again, sizes) = Default::default();
         Ok(Self {
             namespace,
             blocks,
@@ -147,6 +149,7 @@ impl Shared {
             named,
             rules,
             again,
+            sizes,
             wanted,
             preparing,
         })

@@ -4,7 +4,7 @@ use crate::tree::{
     pending::from_root,
     tidy::Unnamed,
 };
-use cidery_core::RootStore;
+use cidery_core::{Link, RootStore};
 use std::time::Duration;
 
 async fn paths(store: &MemoryStore, tree: &Tree) -> Vec<String> {
@@ -280,4 +280,32 @@ async fn one_damaged_repository_keeps_no_other_untidy() {
         cidery_unixfs::resolve(&*fetcher, &root, &path).await.unwrap().is_some()
     };
     assert!(!in_tree("second", b"gone").await && in_tree("first", b"doubtful").await);
+}
+
+/// A link takes memory for as long as it is waited for.
+#[tokio::test]
+async fn with_very_many_links_what_lost_its_manifest_goes_at_once() {
+    let store = MemoryStore::new();
+    let tree = open(&store).await;
+    let app = repository("app");
+    let manifest = push(&tree, &store, "app", "v1", &[b"{}", b"layer"]).await;
+    let kept = push(&tree, &store, "app", "v2", &[b"{}"]).await;
+    drop(tree);
+    let waiting = *cidery_core::Block::raw(&b"waiting"[..]).cid();
+    let link = |n: u32| Link {
+        namespace: Namespace::local(),
+        repository: repository("busy"),
+        digest: digest_of(&n.to_be_bytes()),
+        cid: waiting,
+        size: 7,
+    };
+    store.link_all(&(0..64 << 10).map(link).collect::<Vec<_>>()).unwrap();
+    let tree = open(&store).await;
+    let layer = tree.snapshot().blob(&app, &digest_of(b"layer")).await.unwrap().unwrap().cid;
+    assert!(tree.delete_manifest(&app, &manifest).await.unwrap());
+    tree.unname_blobs(false).await.unwrap();
+    assert_eq!(tree.snapshot().blob(&app, &digest_of(b"layer")).await.unwrap(), None);
+    assert!(tree.snapshot().blob(&app, &digest_of(b"{}")).await.unwrap().is_some(), "{kept} names it");
+    assert_eq!(store.links(&Namespace::local()).unwrap().len(), 64 << 10);
+    assert!(store.is_forgotten(&layer));
 }
