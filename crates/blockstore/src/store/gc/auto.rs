@@ -10,6 +10,8 @@ use std::{
 
 /// So many commits leave enough dead tree nodes behind for a collection.
 const COMMITS: u64 = 512;
+/// After a collection by itself there is a pause of so many times as long as it took.
+const PAUSES: u32 = 3;
 /// What failed, or was still in use, is tried again after this.
 const RETRY: Duration = Duration::from_secs(600);
 
@@ -119,7 +121,8 @@ impl Inner {
     /// Something can be collected: it will be, after a while in which more may come.
     pub(in crate::store) fn collect_soon(&self) {
         if let Some(pause) = self.options.collect_after {
-            self.collector.within(pause);
+            let took = self.collector.last().map_or(Duration::ZERO, |(_, last)| last.took);
+            self.collector.within(pause.max(took * PAUSES));
         }
     }
 
