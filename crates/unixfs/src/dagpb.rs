@@ -110,6 +110,45 @@ pub(crate) fn data(block: &[u8]) -> Result<Option<&[u8]>, Defect> {
     Ok(data)
 }
 
+/// The links of a node, unread: for who looks for one of many.
+pub(crate) fn unread(block: &[u8]) -> impl Iterator<Item = Result<Unread<'_>, Defect>> {
+    let mut fields = Fields(block);
+    std::iter::from_fn(move || {
+        loop {
+            match fields.next() {
+                Ok(Some((2, value))) => return Some(value.bytes().map(Unread)),
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(defect) => {
+                    fields = Fields(&[]);
+                    return Some(Err(defect));
+                }
+            }
+        }
+    })
+}
+
+/// A link that is still to be read.
+#[derive(Clone, Copy)]
+pub(crate) struct Unread<'a>(&'a [u8]);
+
+impl<'a> Unread<'a> {
+    /// Its name.
+    pub fn name(self) -> Result<&'a [u8], Defect> {
+        let mut fields = Fields(self.0);
+        while let Some((number, value)) = fields.next()? {
+            if number == 2 {
+                return value.bytes();
+            }
+        }
+        Ok(&[])
+    }
+
+    pub fn read(self) -> Result<Link<'a>, Defect> {
+        link(self.0)
+    }
+}
+
 /// How many links a wide node of this size has, or a few more.
 pub(crate) fn usual_links(block: &[u8]) -> usize {
     block.len() / USUAL_LINK

@@ -311,7 +311,10 @@ async fn apply(work: &mut Work, edits: &[Edit]) -> Result<Vec<Result<Did, TreeEr
         results.push(did.map(Did::Something));
     }
     work.flush().await?;
-    work.still_forgotten().await?;
+    let puts_back = |edit: &Edit| matches!(edit, Edit::Add { .. } | Edit::Fold { .. });
+    if edits.iter().any(puts_back) {
+        work.still_forgotten().await?;
+    }
     work.settle_links();
     Ok(results)
 }

@@ -13,6 +13,7 @@ use crate::{
     wire::Defect,
 };
 use cidery_core::{Cid, codec};
+use std::cmp::Ordering;
 
 /// Multicodec of the hash over names.
 pub(crate) const MURMUR3: u64 = 0x22;
@@ -126,46 +127,130 @@ impl<'a> ShardNode<'a> {
     }
 
     fn assemble(node: dagpb::Node<'a>, message: &data::Data<'_>, place: Place) -> Result<Self, Defect> {
-        if message.hash_type != Some(MURMUR3) {
-            return Err(Defect("names are hashed with something else than murmur3"));
-        }
-        let fanout = message.fanout.ok_or(Defect("a shard without a fanout"))?;
-        if !(8..=MAX_FANOUT).contains(&fanout) || !fanout.is_power_of_two() {
-            return Err(Defect("the fanout of a shard is not a power of two from 8 to 1024"));
-        }
-        let log = fanout.trailing_zeros();
-        if place.used + log > 64 {
-            return Err(Defect("a shard that stands below the last bit of the hash"));
-        }
-        if message.data.len() as u64 > fanout / 8 {
-            return Err(Defect("the bitfield of a shard is too long"));
-        }
-        let digits = format!("{:X}", fanout - 1).len();
+        let log = width(message, place)?;
         let mut links = node.links.into_iter();
         let mut slots = Vec::with_capacity(links.len());
-        for slot in (0..fanout as usize).filter(|slot| bit(message.data, *slot)) {
-            let mut link = links.next().ok_or(Defect("a shard has fewer links than bits"))?;
-            let (number, name) = link.name.split_at_checked(digits).ok_or(Defect("a slot without a number"))?;
-            if !is_slot_name(number, slot) {
-                return Err(Defect("a slot with another number than its bit"));
-            }
-            link.name = name;
-            let content = if name.is_empty() {
-                Slot::Shard { cid: link.cid, tsize: link.tsize }
-            } else {
-                let hash = hash(name);
-                if !place.leads(hash) || place.slot(hash, log) != Some(slot) {
-                    return Err(Defect("an entry stands where its hash does not lead"));
-                }
-                Slot::Entry(link)
-            };
-            slots.push((slot, content));
+        for slot in (0..1 << log).filter(|slot| bit(message.data, *slot)) {
+            let link = links.next().ok_or(Defect("a shard has fewer links than bits"))?;
+            slots.push((slot, content(link, slot, log, place)?));
         }
         match links.next() {
             Some(_) => Err(Defect("a shard has more links than bits")),
             None => Ok(Self { log, slots }),
         }
     }
+}
+
+/// What is in the slot of `hash` in the root of a directory that is not in one node, with the number of the slot; and
+/// bits per level. The other slots are passed over unread.
+pub(crate) fn slot_of_root<'a>(
+    cid: &Cid,
+    block: &'a [u8],
+    hash: u64,
+) -> Result<(Option<(usize, Slot<'a>)>, u32), UnixfsError> {
+    find_slot(cid, block, Place::ROOT, None, hash)
+}
+
+/// The same in a sub-shard that stands at `place` in a directory with 2^`log` slots a shard.
+pub(crate) fn slot_of<'a>(
+    cid: &Cid,
+    block: &'a [u8],
+    place: Place,
+    log: u32,
+    hash: u64,
+) -> Result<Option<(usize, Slot<'a>)>, UnixfsError> {
+    if cid.codec() != codec::DAG_PB {
+        return Err(UnixfsError::NotADirectory { cid: *cid });
+    }
+    Ok(find_slot(cid, block, place, Some(log), hash)?.0)
+}
+
+fn find_slot<'a>(
+    cid: &Cid,
+    block: &'a [u8],
+    place: Place,
+    expected: Option<u32>,
+    hash: u64,
+) -> Result<(Option<(usize, Slot<'a>)>, u32), UnixfsError> {
+    let data = dagpb::data(block).about(cid)?.ok_or(Defect("a node without a UnixFS message")).about(cid)?;
+    let message = data::decode(data).about(cid)?;
+    match message.kind {
+        Type::HamtShard => find_in(block, &message, place, expected, hash).about(cid),
+        Type::Directory => Err(Defect("a sub-shard that is not a shard")).about(cid),
+        _ => Err(UnixfsError::NotADirectory { cid: *cid }),
+    }
+}
+
+fn find_in<'a>(
+    block: &'a [u8],
+    message: &data::Data<'_>,
+    place: Place,
+    expected: Option<u32>,
+    hash: u64,
+) -> Result<(Option<(usize, Slot<'a>)>, u32), Defect> {
+    let log = width(message, place)?;
+    if expected.is_some_and(|expected| expected != log) {
+        return Err(Defect("shards of different widths in one directory"));
+    }
+    let bits: u32 = message.data.iter().map(|byte| byte.count_ones()).sum();
+    if expected.is_some() && bits == 0 {
+        return Err(Defect("an empty sub-shard"));
+    }
+    let slot = place.slot(hash, log).filter(|slot| bit(message.data, *slot));
+    let at = slot.map(|slot| (0..slot).filter(|slot| bit(message.data, *slot)).count());
+    let (mut found, mut count) = (None, 0);
+    for link in dagpb::unread(block) {
+        let link = link?;
+        if at == Some(count) {
+            found = Some(link);
+        }
+        count += 1;
+    }
+    match count.cmp(&(bits as usize)) {
+        Ordering::Less => return Err(Defect("a shard has fewer links than bits")),
+        Ordering::Greater => return Err(Defect("a shard has more links than bits")),
+        Ordering::Equal => {}
+    }
+    let read = |(slot, link): (usize, dagpb::Unread<'a>)| Ok((slot, content(link.read()?, slot, log, place)?));
+    Ok((slot.zip(found).map(read).transpose()?, log))
+}
+
+/// Bits per level of a shard at `place`.
+fn width(message: &data::Data<'_>, place: Place) -> Result<u32, Defect> {
+    if message.hash_type != Some(MURMUR3) {
+        return Err(Defect("names are hashed with something else than murmur3"));
+    }
+    let fanout = message.fanout.ok_or(Defect("a shard without a fanout"))?;
+    if !(8..=MAX_FANOUT).contains(&fanout) || !fanout.is_power_of_two() {
+        return Err(Defect("the fanout of a shard is not a power of two from 8 to 1024"));
+    }
+    let log = fanout.trailing_zeros();
+    if place.used + log > 64 {
+        return Err(Defect("a shard that stands below the last bit of the hash"));
+    }
+    if message.data.len() as u64 > fanout / 8 {
+        return Err(Defect("the bitfield of a shard is too long"));
+    }
+    Ok(log)
+}
+
+/// What a link in a slot of a shard at `place` stands for.
+fn content(mut link: Link<'_>, slot: usize, log: u32, place: Place) -> Result<Slot<'_>, Defect> {
+    // As many hexadecimal digits as the highest number has.
+    let digits = log.div_ceil(4) as usize;
+    let (number, name) = link.name.split_at_checked(digits).ok_or(Defect("a slot without a number"))?;
+    if !is_slot_name(number, slot) {
+        return Err(Defect("a slot with another number than its bit"));
+    }
+    link.name = name;
+    if name.is_empty() {
+        return Ok(Slot::Shard { cid: link.cid, tsize: link.tsize });
+    }
+    let hash = hash(name);
+    if !place.leads(hash) || place.slot(hash, log) != Some(slot) {
+        return Err(Defect("an entry stands where its hash does not lead"));
+    }
+    Ok(Slot::Entry(link))
 }
 
 /// Whether bit `slot` of a big-endian number is set.

@@ -27,18 +27,16 @@ pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Resul
     if data::kind(&cid, &block)? == Type::Directory {
         return in_one_node(&cid, &block, name);
     }
-    let mut shard = ShardNode::decode_root(&cid, &block)?;
-    let (hash, log) = (node::hash(name), shard.log);
+    let hash = node::hash(name);
+    let (mut slot, log) = node::slot_of_root(&cid, &block, hash)?;
     loop {
-        let Some(number) = place.slot(hash, log) else { return Ok(None) };
-        let found = shard.slots.binary_search_by_key(&number, |(number, _)| *number);
-        match found.map(|at| shard.slots[at].1) {
-            Err(_) => return Ok(None),
-            Ok(Slot::Entry(link)) => return Ok((link.name == name).then(|| link.into())),
-            Ok(Slot::Shard { cid: next, .. }) => {
+        match slot {
+            None => return Ok(None),
+            Some((_, Slot::Entry(link))) => return Ok((link.name == name).then(|| link.into())),
+            Some((number, Slot::Shard { cid: next, .. })) => {
                 (cid, place) = (next, place.below(number, log));
                 block = fetch::block(fetcher, &cid).await?;
-                shard = ShardNode::decode(&cid, &block, place, log)?;
+                slot = node::slot_of(&cid, &block, place, log, hash)?;
             }
         }
     }
@@ -46,15 +44,16 @@ pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Resul
 
 /// The entry called `name` in a directory of one node.
 fn in_one_node(cid: &Cid, block: &[u8], name: &str) -> Result<Option<Entry>, UnixfsError> {
-    let mut found = None;
-    let look = |link: Link<'_>| {
-        if found.is_none() && link.name == name {
-            found = Some(Entry::from(link));
+    let look = || {
+        for link in dagpb::unread(block) {
+            let link = link?;
+            if link.name()? == name.as_bytes() {
+                return link.read().map(|link| Some(link.into()));
+            }
         }
-        Ok(())
+        Ok(None)
     };
-    dagpb::visit(block, look).about(cid)?;
-    Ok(found)
+    look().about(cid)
 }
 
 /// All entries of a directory, in the byte-wise order of their names; more than [`MAX_ENTRIES`]
