@@ -65,7 +65,7 @@ fn mib(bytes: u64) -> f64 {
 }
 
 /// Both stores run side by side and take turns; then the large one is collected as it is, and again
-/// after half of its images were deleted.
+/// after half of its images were deleted; then it is killed and started.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let empty = Node::start(&["--history", "1"]);
     let images = options.many / images::BLOBS_PER_IMAGE;
@@ -111,9 +111,20 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     };
     row("what pushing left behind", collect(&mut full)?);
     row("nothing to free", collect(&mut full)?);
+    let start = Instant::now();
     images::each(&full.http, (0..images).step_by(2), |http, image| {
         images::delete(http, &images::repository(image), &format!("v{image}"))
     })?;
+    let each = start.elapsed().as_secs_f64() * 1e3 / (images / 2) as f64;
+    let deletes = full.daemon().peak_memory();
     row("half of the images deleted", collect(&mut full)?);
+
+    full.daemon().kill();
+    let start = Instant::now();
+    full.restart();
+    let started = start.elapsed().as_secs_f64() * 1e3;
+    let work = format!("of {} blobs", options.many);
+    report.add(&format!("deletes of half of the images {work}"), "cidery", "ms each", vec![each], Some(deletes));
+    report.add(&format!("start with half {work}, after kill -9"), "cidery", "ms", vec![started], None);
     Ok(())
 }

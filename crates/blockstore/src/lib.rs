@@ -46,6 +46,7 @@ mod options;
 mod pack;
 mod reach;
 mod recent;
+mod small;
 mod store;
 #[cfg(test)]
 mod tests;

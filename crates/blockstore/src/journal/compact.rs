@@ -54,7 +54,7 @@ impl State {
         }
         let mut forgotten: BTreeMap<u64, Vec<Cid>> = BTreeMap::new();
         for (file, sequence) in &self.forgotten {
-            forgotten.entry(*sequence).or_default().push(*file);
+            forgotten.entry(*sequence).or_default().push(file.cid());
         }
         for (sequence, files) in forgotten {
             add(sequence, now, Event::Forgotten(files));

@@ -1,6 +1,7 @@
 //! What the journal adds up to, in memory. Only records change it: live ones and replayed ones alike.
 
 use super::record::{Event, Record};
+use crate::small::SmallCid;
 use cidery_core::{
     Cid, Digest, Link, Namespace, NamespaceState, Pinned, Publication, PublishMode, RepositoryName, RootEntry, Tag,
     TagTime, UploadRecord,
@@ -64,7 +65,7 @@ pub(crate) struct State {
     /// Packs that are no more.
     pub(crate) removed: BTreeSet<u64>,
     /// Files that no earlier root shows, with the sequence of the record that says so.
-    pub(crate) forgotten: BTreeMap<Cid, u64>,
+    pub(crate) forgotten: BTreeMap<SmallCid, u64>,
     /// What was forgotten up to here, a collection has been through.
     pub(crate) collected: u64,
     /// Grows with every record that may make blocks reachable.
@@ -109,7 +110,7 @@ impl State {
                 }
             }
             Event::Linked(link) => {
-                self.forgotten.remove(&link.cid);
+                self.forgotten.remove(&SmallCid::from(&link.cid));
                 let space = self.spaces.entry(link.namespace.clone()).or_default();
                 space.links.insert((link.repository.clone(), link.digest.clone()), stamped(record, link));
             }
@@ -167,10 +168,10 @@ impl State {
                 self.removed.extend(packs);
             }
             Event::Forgotten(files) => {
-                self.forgotten.extend(files.iter().map(|file| (*file, record.sequence)));
+                self.forgotten.extend(files.iter().map(|file| (file.into(), record.sequence)));
             }
             Event::Readmitted(files) => files.iter().for_each(|file| {
-                self.forgotten.remove(file);
+                self.forgotten.remove(&SmallCid::from(file));
             }),
             Event::Collected { upto, past } => {
                 self.collected = *upto;

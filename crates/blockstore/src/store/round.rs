@@ -4,6 +4,7 @@ use super::Inner;
 use crate::{
     journal::{self, Event, MAX_BODY, Record, State},
     pack::Pack,
+    small::SmallCid,
 };
 use cidery_core::{
     Cid, CommitError, Digest, Link, Namespace, Pinned, PublishMode, RepositoryName, RootEntry, StoreError, TagTime,
@@ -111,7 +112,7 @@ impl Draft<'_> {
             Event::Readmitted(files) => files.contains(file),
             _ => false,
         };
-        self.state.forgotten.contains_key(file) && !self.records.iter().any(readmits)
+        self.state.forgotten.contains_key(&SmallCid::from(file)) && !self.records.iter().any(readmits)
     }
 
     fn record(&mut self, event: Event) -> Result<u64, StoreError> {

@@ -5,13 +5,20 @@
 //! hidden from peers too, until a collection has seen what really reaches it.
 
 use super::Inner;
-use crate::reach::{Fingerprints, Keys};
+use crate::{
+    reach::{Fingerprints, Identity, Keys},
+    small::SmallCid,
+};
 use cidery_core::{Cid, Multihash, Origin, codec, dag};
 use parking_lot::RwLock;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::BuildHasherDefault,
     sync::atomic::{AtomicBool, Ordering},
 };
+
+/// Files that are hidden together at a start.
+const AT_ONCE: usize = 1 << 12;
 
 #[derive(Default)]
 pub(crate) struct Withdrawn {
@@ -27,7 +34,7 @@ struct Lists {
     hidden: HashMap<u64, u64>,
     /// Cached blocks that are of no use.
     discarded: Fingerprints,
-    files: HashMap<Multihash, Cid>,
+    files: HashMap<u64, SmallCid, BuildHasherDefault<Identity>>,
     /// Files that not even those keep who read them, and in which round they were purged.
     purged: HashMap<u64, u64>,
     /// Files that were put again since, for the journal.
@@ -58,7 +65,7 @@ impl Withdrawn {
 
     /// Whether a file was forgotten.
     pub(crate) fn is_forgotten(&self, file: &Cid) -> bool {
-        !self.none() && self.inner.read().files.contains_key(file.hash())
+        !self.none() && self.inner.read().files.contains_key(&self.keys.block(file.hash()))
     }
 
     /// Whether a file was purged, and no collection has been through it since.
@@ -84,9 +91,9 @@ impl Withdrawn {
             lists.discarded.remove(&block);
             lists.purged.remove(&block);
             if matches!(origin, Origin::Pushed | Origin::Imported)
-                && let Some(file) = lists.files.remove(hash)
+                && let Some(file) = lists.files.remove(&block)
             {
-                lists.readmitted.push(file);
+                lists.readmitted.push(file.cid());
             }
         });
     }
@@ -95,8 +102,9 @@ impl Withdrawn {
     pub(super) fn linked(&self, file: &Cid) {
         if !self.none() {
             self.change(|lists| {
-                lists.purged.remove(&self.keys.block(file.hash()));
-                lists.files.remove(file.hash());
+                let block = self.keys.block(file.hash());
+                lists.purged.remove(&block);
+                lists.files.remove(&block);
             });
         }
     }
@@ -119,7 +127,7 @@ impl Withdrawn {
         self.change(|lists| {
             let round = lists.round;
             lists.hidden.extend(blocks.iter().map(|hash| (self.keys.block(hash), round)));
-            lists.files.extend(files.iter().map(|file| (*file.hash(), *file)));
+            lists.files.extend(files.iter().map(|file| (self.keys.block(file.hash()), file.into())));
         });
     }
 
@@ -137,7 +145,7 @@ impl Withdrawn {
                 lists.hidden.remove(&self.keys.block(hash));
             }
             for file in files {
-                lists.files.remove(file.hash());
+                lists.files.remove(&self.keys.block(file.hash()));
             }
         });
     }
@@ -155,7 +163,7 @@ impl Withdrawn {
 
     /// Ends it: what was hidden before it began is either gone, or reached by something that stays, or one of
     /// the `kept` blocks, which stay hidden. `files` are those that stay forgotten.
-    pub(super) fn end_round(&self, round: u64, kept: &[Multihash], files: &BTreeMap<Cid, u64>) {
+    pub(super) fn end_round(&self, round: u64, kept: &[Multihash], files: &BTreeMap<SmallCid, u64>) {
         let kept: Fingerprints = kept.iter().map(|hash| self.keys.block(hash)).collect();
         self.change(|lists| {
             lists.hidden.retain(|block, hidden| *hidden >= round || kept.contains(block));
@@ -210,12 +218,17 @@ impl Inner {
         let (all, open) = {
             let state = self.state.read();
             let open = state.forgotten.iter().filter(|(_, sequence)| **sequence > state.collected);
-            (state.forgotten.keys().copied().collect::<Vec<_>>(), open.map(|(file, _)| *file).collect::<Vec<_>>())
+            (cids(state.forgotten.keys()), cids(open.map(|(file, _)| file)))
         };
         self.withdrawn.hide(&all, &[]);
-        self.hide(&open);
+        drop(all);
+        open.chunks(AT_ONCE).for_each(|files| self.hide(files));
         if !open.is_empty() {
             self.collect_soon();
         }
     }
+}
+
+fn cids<'a>(files: impl Iterator<Item = &'a SmallCid>) -> Vec<Cid> {
+    files.map(SmallCid::cid).collect()
 }

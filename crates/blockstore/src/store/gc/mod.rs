@@ -35,7 +35,7 @@ use super::{
     round::Op,
     telling::{Tell, Telling},
 };
-use crate::options::Progress;
+use crate::{options::Progress, small::SmallCid};
 use cidery_core::{Cid, Multihash, StoreError};
 use std::{
     collections::BTreeMap,
@@ -159,8 +159,8 @@ impl Inner {
 
     /// What was forgotten and stays for those alone who are at it or have pinned it.
     fn withdrawn_in_use(&self, marking: &Marking<'_>) -> InUse {
-        let forgotten: Vec<Cid> = self.state.read().forgotten.keys().copied().collect();
-        let files: Vec<Cid> = forgotten.into_iter().filter(|file| marking.only_keeps(file.hash())).collect();
+        let keeps = |file: &SmallCid| Some(file.cid()).filter(|file| marking.only_keeps(file.hash()));
+        let files: Vec<Cid> = self.state.read().forgotten.keys().filter_map(keeps).collect();
         let mut blocks = self.blocks_below(&files);
         blocks.retain(|hash| marking.only_keeps(hash));
         InUse { files, blocks }
