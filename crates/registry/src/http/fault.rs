@@ -293,7 +293,7 @@ impl From<TreeError> for ApiError {
             TreeError::Fetch(error) => error.into(),
             TreeError::Unixfs(error) => error.into(),
             TreeError::Store(error) => error.into(),
-            TreeError::Commit(_) => Self::from(Fault::Internal).because(error),
+            TreeError::NotRetained(_) | TreeError::Commit(_) => Self::from(Fault::Internal).because(error),
             TreeError::Closed => Self::from(Fault::Stopping).because(error),
         }
     }

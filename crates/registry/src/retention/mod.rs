@@ -17,7 +17,7 @@ use crate::{
     names,
     ops::{Action, Event, Origin, Target},
     registry::{Inner, Registry},
-    tree::{Retired, Tree, Unit},
+    tree::{Retired, Tree, TreeError, Unit},
 };
 use cidery_core::{Digest, Reference, RepositoryName, Tag, TagTime};
 use std::{
@@ -28,6 +28,9 @@ use tokio::task::spawn_blocking;
 
 /// Tags and manifests that one commit removes, about: others wait for it.
 const AT_ONCE: usize = 64;
+
+/// A part that others were too fast for is looked for again so many times.
+const MAX_STALE: usize = 3;
 
 /// Directory entries of past roots that one run looks at, for when tags were pushed.
 const WORK: usize = 4_000_000;
@@ -165,20 +168,29 @@ impl Run<'_> {
             gone.tags.extend(tags);
             gone.manifests.extend(manifests);
         };
-        let mut plan = None;
+        let (mut plan, mut stale) = (None, 0);
         while !going.is_empty() {
             let next = tree.plan(repository, going.keys().cloned().collect(), plan.take()).await?;
             if self.dry_run {
                 next.units.into_iter().for_each(|Unit { tags, manifests }| add(tags, manifests));
                 return Ok(());
             }
-            let part = first_part(&next.units, &mut going);
+            let part = first_part(&next.units, &going);
             if part.is_empty() {
                 // Others have deleted the rest meanwhile.
                 return Ok(());
             }
             let room = self.inner.config.observers.room().await?;
-            let Retired { tags, manifests } = tree.retire(repository, &next, part).await?;
+            let Retired { tags, manifests, stale: is_stale } =
+                tree.retire(repository, &next, part.clone(), self.now).await?;
+            stale = if is_stale { stale + 1 } else { 0 };
+            if stale > MAX_STALE {
+                let text = format!("{repository} changes faster than it is looked through: the next run tries again");
+                return Err(TreeError::NotRetained(text).into());
+            }
+            if !is_stale {
+                going.retain(|tag, _| !part.contains_key(tag));
+            }
             let targets = targets(&gone.repository, &tags, &manifests);
             if !targets.is_empty() {
                 room.tell(Event::new(Action::Delete, targets, Origin::Retention));
@@ -229,8 +241,8 @@ impl Run<'_> {
     }
 }
 
-/// Takes so many of the tags as one commit removes, in whole units.
-fn first_part(units: &[Unit], going: &mut BTreeMap<Tag, SystemTime>) -> BTreeMap<Tag, SystemTime> {
+/// So many of the tags as one commit removes, in whole units.
+fn first_part(units: &[Unit], going: &BTreeMap<Tag, SystemTime>) -> BTreeMap<Tag, SystemTime> {
     let (mut part, mut weight) = (BTreeMap::new(), 0);
     for unit in units {
         let this = unit.tags.len() + unit.manifests.len();
@@ -238,7 +250,8 @@ fn first_part(units: &[Unit], going: &mut BTreeMap<Tag, SystemTime>) -> BTreeMap
             break;
         }
         weight += this;
-        part.extend(unit.tags.iter().filter_map(|(tag, _)| going.remove_entry(tag)));
+        let known = unit.tags.iter().filter_map(|(tag, _)| going.get_key_value(tag));
+        part.extend(known.map(|(tag, at)| (tag.clone(), *at)));
     }
     part
 }
