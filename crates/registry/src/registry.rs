@@ -5,7 +5,7 @@ use crate::{
     error::{Error, OpenError},
     foreign::{ForeignRoot, Roots, Verdicts},
     http::{self, Tls},
-    lacking,
+    lacking::{self, Standing},
     names::{self, Named, Space},
     ops::{Observers, metrics::Metrics},
     patience::{Patience, Pressure},
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     pub uploads: Arc<Uploads>,
     /// Searches for what own manifests name and nobody pushed.
     pub lacking: Semaphore,
+    /// What became of what peers said then.
+    pub standing: Arc<Standing>,
     /// The one run of retention.
     pub retaining: Semaphore,
     /// Places of blobs that are on their way to clients.
@@ -141,6 +143,7 @@ impl Registry {
         let verdicts = Arc::new(Verdicts::new(blocks.clone()));
         let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
+        let standing = Arc::new(Standing::new(network.clone()));
         let lacking = Semaphore::new(lacking::AT_ONCE);
         let places = |what, limit| Places::new(what, limit, config.queue_timeout, pressure.clone());
         let downloads = places("downloads", config.max_downloads);
@@ -156,6 +159,7 @@ impl Registry {
             verdicts,
             uploads,
             lacking,
+            standing,
             retaining: Semaphore::new(1),
             downloads,
             large_manifests,

@@ -340,6 +340,7 @@ impl From<Error> for ApiError {
             Error::BadBlob(error) => error.into(),
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
             Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
+            Error::NotInTime { .. } => Self::from(Fault::PeersStalled).because(error),
             Error::NoRoom(error) => error.into(),
             Error::Busy => Self::from(Fault::TooManyDownloads),
             Error::Task(_) => Self::from(Fault::Internal).because(error),
