@@ -13,7 +13,7 @@ use crate::{
     retention,
     rules::TagRules,
     tree::{Blob, Snapshot, Tree},
-    upload::Uploads,
+    upload::{OpenUploads, Uploads},
 };
 use cidery_core::{
     Blockstore, Fetcher, Hold, NameError, Namespace, Network, ResolveError, RootStore, Scope, ports::LocalFetcher,
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub standing: Arc<Standing>,
     /// The one run of retention.
     pub retaining: Semaphore,
+    /// What it did.
+    pub retained: retention::Tally,
     /// Places of blobs that are on their way to clients.
     pub downloads: Places,
     /// Places of manifests that are large, and in memory while they arrive.
@@ -161,6 +163,7 @@ impl Registry {
             lacking,
             standing,
             retaining: Semaphore::new(1),
+            retained: retention::Tally::default(),
             downloads,
             large_manifests,
             pressure,
@@ -238,6 +241,11 @@ impl Registry {
     /// [`Registry::serve`] does it at its end; without it a restart may fall back by 64 MiB.
     pub async fn save_uploads(&self) {
         self.inner.uploads.save_now().await;
+    }
+
+    /// The uploads that are open now.
+    pub fn open_uploads(&self) -> OpenUploads {
+        self.inner.uploads.open()
     }
 
     /// Takes blobs that no manifest names out of all trees, and ends links that no manifest named within

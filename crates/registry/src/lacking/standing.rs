@@ -1,5 +1,6 @@
 //! What peers' claims were worth, so that those who waste time are tried last.
 
+use crate::ops::Reading;
 use cidery_core::{Claim, Network};
 use parking_lot::Mutex;
 use std::{
@@ -25,17 +26,6 @@ pub(crate) struct Standing {
     good: AtomicU64,
     bad: AtomicU64,
     vain: AtomicU64,
-}
-
-/// Claims so far, by what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Claims {
-    /// The file held the digest.
-    pub good: u64,
-    /// It did not.
-    pub bad: u64,
-    /// It was not to be had.
-    pub vain: u64,
 }
 
 impl Standing {
@@ -80,8 +70,14 @@ impl Standing {
         self.doubtful.lock().get(&claim.peer).is_some_and(|since| since.elapsed() < DOUBT)
     }
 
-    pub fn claims(&self) -> Claims {
-        Claims { good: self.good.load(Relaxed), bad: self.bad.load(Relaxed), vain: self.vain.load(Relaxed) }
+    /// As numbers for monitoring.
+    pub fn readings(&self) -> Vec<Reading> {
+        let (name, help) =
+            ("cidery_digest_claims", "Claims of peers that a file holds a digest, by what became of them");
+        let verdicts = [("good", &self.good), ("bad", &self.bad), ("unavailable", &self.vain)];
+        verdicts
+            .map(|(verdict, count)| Reading::counter(name, help, count.load(Relaxed)).with("verdict", verdict))
+            .into()
     }
 }
 
@@ -105,7 +101,7 @@ mod tests {
         assert!(standing.is_doubtful(&claim("slow")) && !standing.is_doubtful(&claim("other")));
         standing.good(&[claim("mended")]);
         assert!(!standing.is_doubtful(&claim("mended")));
-        assert_eq!(standing.claims(), Claims { good: 1, bad: 0, vain: 2 });
+        assert_eq!(standing.readings().iter().map(|reading| reading.value).collect::<Vec<_>>(), [1.0, 0.0, 2.0]);
         tokio::time::advance(DOUBT).await;
         assert!(!standing.is_doubtful(&claim("slow")));
         for n in 0..MOST + 10 {

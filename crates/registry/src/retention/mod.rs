@@ -9,8 +9,10 @@
 //! stands for, as far back as states are kept; that is noted then, and grows no younger with the states that go.
 
 mod schedule;
+mod tally;
 
 pub(crate) use schedule::run;
+pub(crate) use tally::Tally;
 
 use crate::{
     error::Error,
@@ -22,7 +24,7 @@ use crate::{
 use cidery_core::{Digest, Reference, RepositoryName, Tag, TagTime};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 use tokio::task::spawn_blocking;
 
@@ -85,10 +87,17 @@ impl Registry {
     /// As [`Registry::retain`].
     pub async fn retain_at(&self, dry_run: bool, now: SystemTime) -> Result<Retained, Error> {
         let inner = self.inner.clone();
-        tokio::spawn(
-            async move { Run { inner: &inner, dry_run, now, work: WORK, done: Retained::default() }.all().await },
-        )
-        .await?
+        let pass = async move {
+            // Two at once would count the same tags twice. It is never closed.
+            let _one = inner.retaining.acquire().await;
+            let begun = Instant::now();
+            let done = Run { inner: &inner, dry_run, now, work: WORK, done: Retained::default() }.all().await;
+            if !dry_run {
+                inner.retained.passed(&done, begun.elapsed());
+            }
+            done
+        };
+        tokio::spawn(pass).await?
     }
 }
 
@@ -102,8 +111,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn all(mut self) -> Result<Retained, Error> {
-        // Two at once would count the same tags twice. It is never closed.
-        let _one = self.inner.retaining.acquire().await;
         if !self.inner.config.tag_rules.has_retention() {
             return Ok(self.done);
         }
@@ -191,6 +198,7 @@ impl Run<'_> {
             if !is_stale {
                 going.retain(|tag, _| !part.contains_key(tag));
             }
+            self.inner.retained.removed(tags.len(), manifests.len());
             let targets = targets(&gone.repository, &tags, &manifests);
             if !targets.is_empty() {
                 room.tell(Event::new(Action::Delete, targets, Origin::Retention));

@@ -50,6 +50,21 @@ async fn also_after_one_that_is_false_and_one_that_does_not_go_on() {
     assert_eq!(distrusted(&pair), ["liar"]);
 }
 
+#[tokio::test]
+async fn claims_are_counted() {
+    let data = noise(72, 3 * MIB);
+    let pair = sparse(true, &[&data]).await;
+    let (wrong, gone) = (offer(&pair, &noise(73, 3 * MIB)), offer(&pair, &noise(74, 3 * MIB)));
+    fails(&pair, &gone, Fault::Missing);
+    lie(&pair, "useless", &sha256(&data), &[gone]);
+    lie(&pair, "liar", &sha256(&data), &[wrong]);
+    assert!(pair.node.get(at(&data)).await.body == data);
+    let samples = crate::metrics::parse(pair.node.get("/metrics").await.text());
+    let claims = samples.iter().filter(|sample| sample.name == "cidery_digest_claims_total");
+    let claims: Vec<_> = claims.map(|sample| (sample.labels["verdict"].as_str(), sample.value)).collect();
+    assert_eq!(claims, [("good", 1.0), ("bad", 1.0), ("unavailable", 1.0)]);
+}
+
 /// A file that one peer named and could not give may be had from another that names it.
 #[tokio::test(start_paused = true)]
 async fn the_right_file_is_tried_again_when_another_names_it() {
