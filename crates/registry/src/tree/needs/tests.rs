@@ -247,3 +247,32 @@ fn what_is_named_is_bounded() {
     needs.remove_manifest(&digest(100));
     assert!(needs.check_size(&name).is_ok());
 }
+
+/// What a commit of retention has to do in a large repository, beside reading what differs.
+#[test]
+fn a_hundred_thousand_tags() {
+    let mut needs = Needs::default();
+    let number = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        Digest::sha256(&hash)
+    };
+    for n in 0..50_000 {
+        // An index of one image each.
+        needs.insert_manifest(number(2 * n), [number(2 * n + 1)].iter(), None);
+        needs.insert_manifest(number(2 * n + 1), [].iter(), None);
+        for name in ["a", "b"] {
+            let targets = Targets { current: Some(number(2 * n)), ever: Arc::from([number(2 * n)]) };
+            needs.insert_tag(tag(&format!("{name}{n}")), &targets);
+        }
+    }
+    assert_eq!((needs.tags.len(), needs.manifests.len(), needs.named), (100_000, 100_000, 150_000));
+    let going: BTreeSet<Tag> = (0..32).flat_map(|n| [tag(&format!("a{n}")), tag(&format!("b{n}"))]).collect();
+    let begun = std::time::Instant::now();
+    let units = needs.going(&going, |_| false);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(units.len(), 32);
+    assert!(units.iter().all(|unit| (unit.tags.len(), unit.manifests.len()) == (2, 2)));
+    let one = needs.going(&[tag("a7")].into(), |_| false);
+    assert_eq!((one.len(), one[0].manifests.len()), (1, 0), "the other tag holds it");
+}
