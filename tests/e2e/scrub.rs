@@ -45,6 +45,29 @@ fn what_is_whole_is_said_to_be() {
     assert!(node.run(&["scrub"]).contains("damaged    0 blocks"));
 }
 
+/// A list of images shows where the damage is, and all the others.
+#[test]
+fn a_damaged_manifest_hides_no_other_image() {
+    let directory = TempDir::new().unwrap();
+    let mut node = Node::start_on(directory.path(), &[]);
+    let hit = http::push_image(&node.http, "hit", "1", &[noise("listed", 0, 1000)]);
+    http::push_image(&node.http, "safe", "1", &[noise("listed", 1, 1000)]);
+    let manifest = http::get(&format!("http://{}/v2/hit/manifests/1", node.http)).body;
+    node.daemon().stop();
+    damage(directory.path(), &manifest);
+    node.restart();
+    let output = node.command(&["images", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let images: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = |name: &str| images.as_array().unwrap().iter().find(|image| image["name"] == name).unwrap().clone();
+    assert!(of("safe:1")["damaged"].is_null() && of("safe:1")["bytes"].as_u64().unwrap() > 1000, "{images}");
+    assert_eq!((of("hit:1")["digest"].as_str(), of("hit:1")["damaged"].is_string()), (Some(hit.as_str()), true));
+    let output = node.command(&["images"]).output().unwrap();
+    let (shown, warned) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && shown.contains("(damaged)") && shown.contains("safe:1"), "{shown}");
+    assert!(warned.contains("hit:1") && warned.contains("cidery scrub"), "{warned}");
+}
+
 /// Nobody else has it: it is named, with its images, until somebody pushes it again.
 #[test]
 fn damaged_images_are_named_until_they_are_pushed_again() {

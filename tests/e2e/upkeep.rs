@@ -89,6 +89,25 @@ fn what_takes_the_disk() {
     assert_eq!(number(&node.json(&["du"]), "dead_bytes"), 0);
 }
 
+/// Also what a restart would lose of it.
+#[test]
+fn an_open_upload_takes_the_disk() {
+    let node = Node::start(&[]);
+    let url = http::open_upload(&node.http, "app").unwrap();
+    assert_eq!(http::patch(&url, &noise("open", 0, 5 * MB / 2)).status, 202);
+    let usage = node.json(&["du"]);
+    let bytes = |field: &str| number(&usage, field);
+    assert_eq!(bytes("uploads"), 1);
+    let (saved, unsaved) = (bytes("uploads_bytes"), bytes("uploads_unsaved_bytes"));
+    assert!(saved >= 2 * MB as u64 && unsaved > 0, "{usage}");
+    // One of which not a whole leaf has come is open nevertheless.
+    let url = http::open_upload(&node.http, "app").unwrap();
+    assert_eq!(http::patch(&url, b"a little").status, 202);
+    let usage = node.json(&["du"]);
+    assert_eq!((number(&usage, "uploads"), number(&usage, "uploads_unsaved_bytes")), (2, unsaved + 8));
+    assert!(node.run(&["du"]).contains("2 open, and"));
+}
+
 /// Earlier states are kept, and with them whatever was not deleted.
 #[test]
 fn history_is_kept() {

@@ -338,7 +338,7 @@ mod tests {
             "cidery serve --require-references --require-platforms linux/amd64,linux/arm64 --deletes=false --read-only",
             "cidery serve --require-references=false",
             "cidery serve --tls-cert c --tls-key k --tls-client-ca a --tls-client optional --cors https://ui.example \
-             --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m",
+             --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m --search-timeout 10s",
             "cidery serve --metrics 127.0.0.1:9100 --access-log stderr --audit-log /var/log/cidery/audit.jsonl",
             "cidery status --data d --json",
             "cidery publish local --once --data d --json",

@@ -41,6 +41,9 @@ pub struct Flags {
     /// How long a client may send or take next to nothing of a body [default: 2m]
     #[arg(long, env = "CIDERY_STALL_TIMEOUT", value_name = "DURATION")]
     pub stall_timeout: Option<Time>,
+    /// How long what a manifest names and nobody pushed is looked for among peers [default: 30s]
+    #[arg(long, env = "CIDERY_SEARCH_TIMEOUT", value_name = "DURATION")]
+    pub search_timeout: Option<Time>,
 }
 
 /// Whether clients have to have a certificate.
@@ -61,6 +64,7 @@ pub struct Listener {
     pub max_downloads: Option<usize>,
     pub header_timeout: Option<Duration>,
     pub stall_timeout: Option<Duration>,
+    pub search_timeout: Option<Duration>,
 }
 
 impl Flags {
@@ -80,6 +84,7 @@ impl Flags {
             max_downloads: self.max_downloads.or(file.max_downloads),
             header_timeout: self.header_timeout.or(file.header_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
+            search_timeout: self.search_timeout.or(file.search_timeout),
         }
     }
 
@@ -107,6 +112,7 @@ impl Flags {
             max_downloads: self.max_downloads.map(NonZeroUsize::get),
             header_timeout: self.header_timeout.map(|time| time.0),
             stall_timeout: self.stall_timeout.map(|time| time.0),
+            search_timeout: self.search_timeout.map(|time| time.0),
         })
     }
 }
@@ -121,6 +127,7 @@ impl Listener {
             max_downloads: self.max_downloads.unwrap_or(config.max_downloads),
             header_timeout: self.header_timeout.unwrap_or(config.header_timeout),
             stall_timeout: self.stall_timeout.unwrap_or(config.stall_timeout),
+            search_timeout: self.search_timeout.unwrap_or(config.search_timeout),
             ..config
         }
     }

@@ -59,6 +59,7 @@ struct File {
     max_downloads: Option<NonZeroUsize>,
     header_timeout: Option<Time>,
     stall_timeout: Option<Time>,
+    search_timeout: Option<Time>,
     htpasswd: Option<PathBuf>,
     anonymous_pull: bool,
     trusted_proxies: Vec<String>,
@@ -168,6 +169,7 @@ impl Settings {
             max_downloads: self.file.max_downloads,
             header_timeout: self.file.header_timeout,
             stall_timeout: self.file.stall_timeout,
+            search_timeout: self.file.search_timeout,
         };
         Ok(ServeSettings {
             data: self.data,
@@ -293,7 +295,7 @@ mod tests {
     fn the_file_has_the_listeners_keys() {
         let file = "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"\ntls-client = \"optional\"\n\
                     cors = [\"https://ui.example\"]\nmax-connections = 7\nmax-uploads = 5\nmax-downloads = 6\n\
-                    header-timeout = \"5s\"\nstall-timeout = \"1m\"";
+                    header-timeout = \"5s\"\nstall-timeout = \"1m\"\nsearch-timeout = \"2m\"";
         let listener = settings(file).serve(cli::Serve::default()).expect("valid").listener;
         assert_eq!(listener.tls.expect("there is TLS").clients, Some(("a".into(), false)));
         assert_eq!(listener.cors.len(), 1);
@@ -301,8 +303,8 @@ mod tests {
             (listener.max_connections, listener.max_uploads, listener.max_downloads),
             (Some(7), Some(5), Some(6))
         );
-        let seconds = [listener.header_timeout, listener.stall_timeout].map(|time| time.map(|time| time.as_secs()));
-        assert_eq!(seconds, [Some(5), Some(60)]);
+        let seconds = [listener.header_timeout, listener.stall_timeout, listener.search_timeout];
+        assert_eq!(seconds.map(|time| time.map(|time| time.as_secs())), [Some(5), Some(60), Some(120)]);
         for wrong in ["max-uploads = 0", "tls-client = \"maybe\"", "cors = \"https://ui.example\"", "stall-timeout = 5"]
         {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -3,7 +3,10 @@
 //! takes, and delays nothing else on the swarm.
 
 use crate::{
-    drivers::provide::{Change, Point, place},
+    drivers::{
+        keyspace::{Point, place},
+        provide::Change,
+    },
     worker::Command,
 };
 use cidery_bitswap::Bitswap;

@@ -7,13 +7,14 @@ use crate::{
     drivers::{
         answer::{Answers, Oracle},
         expand::Expander,
-        inquire::CLAIMS,
+        inquire::{CLAIMS, Inquiries},
         listen,
         peers::Kind,
         search::{Searches, Sessions},
     },
     inquiry::NodeInquiry,
     naming::{DnsConfig, Naming},
+    questions::{Counts, Questions},
     session::NodeSession,
     swarm::{self, Parts},
     worker::{Command, Worker},
@@ -59,6 +60,7 @@ pub struct Node {
     sessions: Sessions,
     public: Arc<dyn PublicBlocks>,
     oracle: Oracle,
+    counts: Arc<Counts>,
 }
 
 impl Node {
@@ -87,7 +89,9 @@ impl Node {
         let sessions = Sessions::default();
         let searches = Searches::new(sessions.clone(), bitswap.clone(), expander, surroundings.clone());
         let oracle = Oracle::default();
-        let mut worker = Worker::new(swarm, surroundings, searches, Answers::new(oracle.clone()));
+        let counts = Arc::<Counts>::default();
+        let digests = (Inquiries::new(counts.clone()), Answers::new(oracle.clone(), counts.clone()));
+        let mut worker = Worker::new(swarm, surroundings, searches, digests);
         worker.add_peers(Kind::Configured, &peers)?;
         match bootstrap {
             Bootstrap::Default => worker.add_peers(Kind::Bootstrap, &BOOTSTRAP.map(String::from))?,
@@ -98,7 +102,7 @@ impl Node {
         tokio::spawn(worker.run(inbox));
         let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
         tokio::spawn(announce::run(announced, bitswap.clone(), commands.clone()));
-        Ok(Self { peer_id, commands, announcements, bitswap, naming, sessions, public, oracle })
+        Ok(Self { peer_id, commands, announcements, bitswap, naming, sessions, public, oracle, counts })
     }
 
     /// The node's peer id in base58.
@@ -158,6 +162,11 @@ impl Node {
             sessions: stats.sessions,
             peer_wants: stats.peer_wants,
         }
+    }
+
+    /// Questions for digests that went and came since the start.
+    pub fn questions(&self) -> Questions {
+        self.counts.read()
     }
 
     /// Stops it, whatever other handles there are; returns when its sockets are closed. Sessions fail

@@ -87,7 +87,12 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Takes over a swarm that listens.
-    pub(crate) fn new(swarm: Swarm, surroundings: Surroundings, searches: Searches, answers: Answers) -> Self {
+    pub(crate) fn new(
+        swarm: Swarm,
+        surroundings: Surroundings,
+        searches: Searches,
+        (inquiries, answers): (Inquiries, Answers),
+    ) -> Self {
         let interfaces = IfWatcher::new()
             .inspect_err(|error| tracing::warn!(%error, "network interfaces are not watched: private hints go unused"));
         let mut worker = Self {
@@ -100,7 +105,7 @@ impl Worker {
             peers: Peers::default(),
             routing: Routing::default(),
             searches,
-            inquiries: Inquiries::default(),
+            inquiries,
             answers,
             provider: Provider::new(),
             observed: Observed::default(),

@@ -61,6 +61,9 @@ pub struct Config {
     /// The most names in one answer of the catalog or a tag list. A tag list's larger `n` is cut to it, the
     /// catalog's is refused.
     pub page_limit: usize,
+    /// How long what a manifest names and nobody pushed is looked for among peers before the answer begins. Where peers
+    /// contradict each other, it is a second longer for each MiB, since it is read whole first.
+    pub search_timeout: Duration,
     /// How long a session for a foreign root is kept after its last use.
     pub session_idle: Duration,
     /// Foreign roots that may have a session at once.
@@ -104,6 +107,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(120),
             page_limit: 10_000,
+            search_timeout: Duration::from_secs(30),
             session_idle: Duration::from_secs(45),
             max_sessions: 256,
             window: 5 << 20,

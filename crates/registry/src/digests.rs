@@ -2,6 +2,7 @@
 
 use crate::{
     foreign::Verdicts,
+    purge::was_purged,
     registry::Registry,
     tree::{NodeCache, Snapshot},
 };
@@ -55,7 +56,10 @@ impl Digests for PublicDigests {
                 cids.extend(self.published(published.root, digest));
             }
         }
-        cids.extend(self.verdicts.holders(digest));
+        // An own one that was pushed again since is another matter.
+        if !was_purged(&*self.roots, digest) {
+            cids.extend(self.verdicts.holders(digest));
+        }
         let mut files: Vec<BlobFile> = Vec::new();
         for cid in cids {
             if files.len() < MAX_FILES && files.iter().all(|file| file.cid != cid) {

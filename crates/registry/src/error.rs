@@ -7,6 +7,7 @@ use crate::{
 };
 use cidery_core::{Digest, NameError, Namespace, ResolveError, StoreError};
 use cidery_unixfs::UnixfsError;
+use std::time::Duration;
 use thiserror::Error;
 
 /// The registry could not be opened.
@@ -73,6 +74,18 @@ pub enum Error {
         name: String,
         /// The blob.
         digest: Digest,
+    },
+    /// Peers name files for it, and none of them came in time.
+    #[error(
+        "{digest} was looked for among peers for {} s, and what they name did not come in time: try again, or have it \
+         pushed",
+        waited.as_secs()
+    )]
+    NotInTime {
+        /// What was looked for.
+        digest: Digest,
+        /// For how long.
+        waited: Duration,
     },
     /// Somebody who must be told of it cannot be: then it is not done.
     #[error(transparent)]

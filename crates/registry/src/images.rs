@@ -6,7 +6,7 @@ use crate::{
     registry::Registry,
     tree::{Snapshot, Tree, TreeError},
 };
-use cidery_core::{Digest, Namespace, Reference, RepositoryName, ResolveError, Tag};
+use cidery_core::{Digest, FetchError, Namespace, Reference, RepositoryName, ResolveError, StoreError, Tag};
 use std::{collections::HashSet, time::SystemTime};
 
 /// Names that are read at once.
@@ -20,8 +20,8 @@ const WORK: usize = 4_000_000;
 pub struct Image {
     /// What follows the host in a pull: `app:1`, `example.com/app:1`.
     pub name: String,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
+    /// The digest of its manifest or index; `None` if what says so is damaged.
+    pub digest: Option<Digest>,
     /// Bytes of its manifests and blobs, each once, as its manifests say.
     pub bytes: u64,
     /// Since when the tag has this digest, as far as the history that is kept goes.
@@ -30,6 +30,9 @@ pub struct Image {
     pub namespace: Namespace,
     /// What its manifests refer to and its repository does not hold: it cannot be pulled whole.
     pub missing: Vec<Digest>,
+    /// Why it cannot be read, if it cannot: then nothing else is known of it. A repository whose tags cannot be listed
+    /// is one such image, without a tag in its name.
+    pub damaged: Option<String>,
 }
 
 impl Registry {
@@ -83,13 +86,21 @@ impl Registry {
             let page = snapshot.repositories(after.as_ref().map(RepositoryName::as_str), PAGE).await?;
             let Some(last) = page.last().cloned() else { break };
             for repository in &page {
-                self.list_tags(namespace, &snapshot, repository, images, &mut tags).await?;
+                if let Err(error) = self.list_tags(namespace, &snapshot, repository, images, &mut tags).await {
+                    let damaged = Some(damage(error)?);
+                    let name = names::full_name(namespace, repository);
+                    images.push(Image { name, damaged, ..Image::unread(namespace) });
+                    // Nobody has pushed a tag of this name, and it takes a place.
+                    tags.push(None);
+                }
             }
             after = Some(last);
         }
+        let (places, tags): (Vec<usize>, Vec<_>) =
+            tags.into_iter().enumerate().filter_map(|(place, tag)| Some((place, tag?))).unzip();
         let times = tree.tag_times(snapshot.root(), tags, work).await?;
-        for (image, pushed) in images[first..].iter_mut().zip(times) {
-            image.pushed = pushed;
+        for (place, pushed) in places.into_iter().zip(times) {
+            images[first + place].pushed = pushed;
         }
         Ok(())
     }
@@ -101,7 +112,7 @@ impl Registry {
         snapshot: &Snapshot,
         repository: &RepositoryName,
         images: &mut Vec<Image>,
-        tags: &mut Vec<(RepositoryName, Tag)>,
+        tags: &mut Vec<Option<(RepositoryName, Tag)>>,
     ) -> Result<(), Error> {
         let mut after: Option<Tag> = None;
         // Images of one repository share most of their blobs.
@@ -112,7 +123,17 @@ impl Registry {
             for tag in page {
                 let name = name_of(namespace, repository, &tag);
                 let reference = Reference::Tag(tag.clone());
-                let Some(image) = manifests(snapshot, repository, &reference, &name).await? else { continue };
+                let image = match manifests(snapshot, repository, &reference, &name).await {
+                    Ok(image) => image,
+                    Err(error) => {
+                        let damaged = Some(damage(error)?);
+                        let digest = snapshot.target(repository, &tag).await.unwrap_or_default();
+                        images.push(Image { name, digest, damaged, ..Image::unread(namespace) });
+                        tags.push(Some((repository.clone(), tag)));
+                        continue;
+                    }
+                };
+                let Some(image) = image else { continue };
                 let Some(digest) = image.all.first().map(|manifest| manifest.digest.clone()) else { continue };
                 let own: u64 = image.all.iter().map(|manifest| manifest.bytes.len() as u64).sum();
                 let bytes = image.blobs.iter().fold(own, |sum, (_, size)| sum.saturating_add(*size));
@@ -126,12 +147,46 @@ impl Registry {
                         held.insert(blob);
                     }
                 }
-                images.push(Image { name, digest, bytes, pushed, namespace: namespace.clone(), missing });
-                tags.push((repository.clone(), tag));
+                let (digest, namespace) = (Some(digest), namespace.clone());
+                images.push(Image { name, digest, bytes, pushed, namespace, missing, damaged: None });
+                tags.push(Some((repository.clone(), tag)));
             }
             after = Some(last);
         }
     }
+}
+
+impl Image {
+    /// One of which nothing is known.
+    fn unread(namespace: &Namespace) -> Self {
+        Self {
+            name: String::new(),
+            digest: None,
+            bytes: 0,
+            pushed: SystemTime::UNIX_EPOCH,
+            namespace: namespace.clone(),
+            missing: Vec::new(),
+            damaged: None,
+        }
+    }
+}
+
+/// What is damaged, if that is why something cannot be read.
+fn damage(error: Error) -> Result<String, Error> {
+    let is_damage = match &error {
+        Error::Tree(error) => match error {
+            TreeError::DigestMismatch { .. } | TreeError::Malformed { .. } | TreeError::Unixfs(_) => true,
+            TreeError::Fetch(error) => matches!(
+                error,
+                FetchError::NotFound(_) | FetchError::Block(_) | FetchError::Store(StoreError::Corrupt { .. })
+            ),
+            TreeError::Store(error) => matches!(error, StoreError::Corrupt { .. }),
+            _ => false,
+        },
+        Error::Store(error) => matches!(error, StoreError::Corrupt { .. }),
+        _ => false,
+    };
+    if is_damage { Ok(error.to_string()) } else { Err(error) }
 }
 
 /// What follows the host in a pull of this image.

@@ -62,3 +62,4 @@ pub use registry::Registry;
 pub use retention::{Gone, GoneTag, Retained};
 pub use rules::{Covered, Retention, TagRules};
 pub use touched::Touched;
+pub use upload::OpenUploads;

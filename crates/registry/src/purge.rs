@@ -6,7 +6,7 @@ use crate::{
     registry::Registry,
     tree::{NodeCache, Snapshot},
 };
-use cidery_core::{Cid, Digest, Namespace, Reference, RepositoryName, StoreError};
+use cidery_core::{Cid, Digest, Namespace, Reference, RepositoryName, RootStore, StoreError};
 use std::sync::Arc;
 
 /// Where something was, and is no more.
@@ -48,7 +48,7 @@ impl Registry {
     pub async fn purge(&self, digest: &Digest) -> Result<Purge, Error> {
         let mut places = Vec::new();
         let mut files = self.inner.verdicts.holders(digest);
-        files.extend(single_leaf(digest));
+        files.extend(digest.raw_cid());
         for tree in self.inner.trees.values() {
             for repository in tree.snapshot().all_repositories().await? {
                 let snapshot = tree.snapshot();
@@ -85,6 +85,12 @@ impl Registry {
         let found = found || !places.is_empty();
         Ok(Purge { places, pins, found })
     }
+}
+
+/// Whether a digest was purged: then it does not come back by itself, and nobody is told of a copy. A purge withdraws the
+/// raw block with the digest's hash too, be there one or not.
+pub(crate) fn was_purged(roots: &dyn RootStore, digest: &Digest) -> bool {
+    digest.raw_cid().is_some_and(|block| roots.is_forgotten(&block))
 }
 
 /// The file of a blob of one leaf: its digest is the leaf's hash.

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, OpenError},
     foreign::{ForeignRoot, Roots, Verdicts},
     http::{self, Tls},
-    lacking,
+    lacking::{self, Standing},
     names::{self, Named, Space},
     ops::{Observers, metrics::Metrics},
     patience::{Patience, Pressure},
@@ -13,7 +13,7 @@ use crate::{
     retention,
     rules::TagRules,
     tree::{Blob, Snapshot, Tree},
-    upload::Uploads,
+    upload::{OpenUploads, Uploads},
 };
 use cidery_core::{
     Blockstore, Fetcher, Hold, NameError, Namespace, Network, ResolveError, RootStore, Scope, ports::LocalFetcher,
@@ -59,8 +59,12 @@ pub(crate) struct Inner {
     pub uploads: Arc<Uploads>,
     /// Searches for what own manifests name and nobody pushed.
     pub lacking: Semaphore,
+    /// What became of what peers said then.
+    pub standing: Arc<Standing>,
     /// The one run of retention.
     pub retaining: Semaphore,
+    /// What it did.
+    pub retained: retention::Tally,
     /// Places of blobs that are on their way to clients.
     pub downloads: Places,
     /// Places of manifests that are large, and in memory while they arrive.
@@ -141,6 +145,7 @@ impl Registry {
         let verdicts = Arc::new(Verdicts::new(blocks.clone()));
         let foreign = Roots::new(network.clone(), roots.clone(), verdicts.clone(), &config);
         let local: Arc<dyn Fetcher> = Arc::new(LocalFetcher(blocks.clone()));
+        let standing = Arc::new(Standing::new(network.clone()));
         let lacking = Semaphore::new(lacking::AT_ONCE);
         let places = |what, limit| Places::new(what, limit, config.queue_timeout, pressure.clone());
         let downloads = places("downloads", config.max_downloads);
@@ -156,7 +161,9 @@ impl Registry {
             verdicts,
             uploads,
             lacking,
+            standing,
             retaining: Semaphore::new(1),
+            retained: retention::Tally::default(),
             downloads,
             large_manifests,
             pressure,
@@ -234,6 +241,11 @@ impl Registry {
     /// [`Registry::serve`] does it at its end; without it a restart may fall back by 64 MiB.
     pub async fn save_uploads(&self) {
         self.inner.uploads.save_now().await;
+    }
+
+    /// The uploads that are open now.
+    pub fn open_uploads(&self) -> OpenUploads {
+        self.inner.uploads.open()
     }
 
     /// Takes blobs that no manifest names out of all trees, and ends links that no manifest named within

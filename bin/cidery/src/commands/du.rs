@@ -22,7 +22,11 @@ pub async fn run(node: &mut Client, json: bool) -> Result<()> {
     }
     let history = amount(usage.history_blocks, usage.history_bytes);
     println!("  history  {history}  (only in {})", count(usage.history_roots, "earlier state"));
-    println!("  uploads  {}  ({} open)", amount(usage.uploads_blocks, usage.uploads_bytes), usage.uploads);
+    let unsaved = match usage.uploads_unsaved_bytes {
+        0 => String::new(),
+        unsaved => format!(", and {} that a restart would lose", bytes(unsaved)),
+    };
+    println!("  uploads  {}  ({} open{unsaved})", amount(usage.uploads_blocks, usage.uploads_bytes), usage.uploads);
     println!("  pinned  {}  ({})", amount(usage.pinned_blocks, usage.pinned_bytes), count(usage.pins, "pin"));
     println!("cached     {}", amount(usage.cached_blocks, usage.cached_bytes));
     let hint = if usage.dead_bytes > 0 { "  (`cidery gc` gives it back)" } else { "" };

@@ -149,11 +149,12 @@ async fn status(extract::State(state): extract::State<State>) -> Answer<Status> 
 async fn images(extract::State(state): extract::State<State>) -> Answer<Vec<Image>> {
     let images = state.registry.images().await?.into_iter().map(|image| Image {
         name: image.name,
-        digest: image.digest.to_string(),
+        digest: image.digest.map(|digest| digest.to_string()),
         bytes: image.bytes,
         pushed: humantime::format_rfc3339_seconds(image.pushed).to_string(),
         namespace: image.namespace.to_string(),
         missing: image.missing.iter().map(ToString::to_string).collect(),
+        damaged: image.damaged,
     });
     Ok(Json(images.collect()))
 }

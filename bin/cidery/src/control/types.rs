@@ -57,7 +57,8 @@ pub struct UnpublishRequest {
 pub struct Image {
     /// `repository:tag`.
     pub name: String,
-    pub digest: String,
+    /// `null` if what says so is damaged.
+    pub digest: Option<String>,
     /// Bytes of all blobs and manifests it needs.
     pub bytes: u64,
     /// RFC 3339, UTC.
@@ -65,6 +66,8 @@ pub struct Image {
     pub namespace: String,
     /// Digests that its manifests refer to and its repository does not hold: it can't be pulled whole.
     pub missing: Vec<String>,
+    /// Why it can't be read; `null` if it can.
+    pub damaged: Option<String>,
 }
 
 /// Asks for an image to be fetched.
@@ -279,10 +282,12 @@ pub struct Usage {
     pub history_roots: u64,
     pub history_blocks: u64,
     pub history_bytes: u64,
-    /// Open uploads that would survive a restart, and what they have so far.
+    /// Open uploads, and what they have so far.
     pub uploads: u64,
     pub uploads_blocks: u64,
     pub uploads_bytes: u64,
+    /// What came for them besides, and a restart now would lose.
+    pub uploads_unsaved_bytes: u64,
     /// Pins, and what they keep. What an image of this node's needs too counts for both.
     pub pins: u64,
     pub pinned_blocks: u64,

@@ -17,7 +17,7 @@ use cidery_blockstore::{
 };
 use cidery_core::{Digest, StoreError};
 use cidery_registry::{
-    Purge,
+    OpenUploads, Purge,
     ops::{Action, Target},
 };
 use serde::Serialize;
@@ -116,9 +116,12 @@ fn collected(done: StoreCollected, (unnamed_blobs, unnamed_bytes): (u64, u64)) -
 }
 
 pub async fn usage(extract::State(state): extract::State<State>) -> Response {
+    // The store knows of what is saved only.
+    state.registry.save_uploads().await;
     begin(move |tell| {
         let found = state.store.usage(tell);
-        Ok(used(found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?))
+        let found = found.map_err(|error| explain(error, "what is damaged may need more than can be seen"))?;
+        Ok(used(found, state.registry.open_uploads()))
     })
 }
 
@@ -183,7 +186,7 @@ fn explain(error: StoreError, consequence: &'static str) -> anyhow::Error {
     if is_damage { error.context(consequence) } else { error }
 }
 
-fn used(found: DiskUsage) -> Usage {
+fn used(found: DiskUsage, open: OpenUploads) -> Usage {
     let namespaces = found.namespaces.into_iter().map(|(name, root, amount)| NamespaceUsage {
         name: name.to_string(),
         root: root.to_string(),
@@ -197,9 +200,10 @@ fn used(found: DiskUsage) -> Usage {
         history_roots: found.history_roots,
         history_blocks: found.history.blocks,
         history_bytes: found.history.bytes,
-        uploads: found.open_uploads,
+        uploads: open.count,
         uploads_blocks: found.uploads.blocks,
         uploads_bytes: found.uploads.bytes,
+        uploads_unsaved_bytes: open.unsaved_bytes,
         pins: found.pins,
         pinned_blocks: found.pinned.blocks,
         pinned_bytes: found.pinned.bytes,

@@ -4,7 +4,7 @@ use super::{process, records::Records};
 use crate::line::one_line;
 use async_trait::async_trait;
 use cidery_blockstore::{DiskStore, Measures, Obstacle};
-use cidery_node::{Node, Tables, Traffic};
+use cidery_node::{Node, Questions, Tables, Traffic};
 use cidery_registry::ops::{Ailment, Reading, Surroundings};
 use std::{
     sync::Arc,
@@ -68,6 +68,7 @@ impl Surroundings for Around {
             Err(error) => tracing::warn!(%error, "the store has no numbers"),
         }
         all.extend(of_bitswap(&self.node.traffic()));
+        all.extend(of_questions(&self.node.questions()));
         if let Some((peers, tables)) = self.swarm().await {
             all.push(Reading::gauge("cidery_peers", "Peers that are connected", peers));
             let (name, help) = ("cidery_dht_peers", "Peers in the routing tables, by network");
@@ -140,4 +141,10 @@ fn of_bitswap(traffic: &Traffic) -> Vec<Reading> {
         gauge("cidery_bitswap_sessions", "Sessions now", traffic.sessions as u64),
         gauge("cidery_bitswap_peer_wants", "Blocks that peers want of this node now", traffic.peer_wants as u64),
     ]
+}
+
+fn of_questions(questions: &Questions) -> Vec<Reading> {
+    let (name, help) = ("cidery_digest_questions", "Questions for digests: that peers were asked, and theirs");
+    let all = [("asked", questions.asked), ("answered", questions.answered), ("refused", questions.refused)];
+    all.map(|(what, count)| Reading::counter(name, help, count).with("what", what)).into()
 }

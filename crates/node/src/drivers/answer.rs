@@ -2,25 +2,23 @@
 //!
 //! Whoever asks too much is told that there is none, like everybody who asks for what he may not see.
 
+use super::askers::Askers;
 use crate::{
     digest::{Channel, PROTOCOL},
+    questions::{Counts, count},
     swarm::Swarm,
 };
 use cidery_core::{BlobFile, Digest, Digests};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::PeerId;
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 use tokio::sync::Semaphore;
 
 /// Questions that are looked up at a time: each reads a few directories.
 const AT_ONCE: usize = 4;
-/// Questions that wait for that or are being looked up, of all peers and of one.
+/// Questions of all peers that wait for that or are being looked up.
 const WAITING: usize = 256;
-const WAITING_PER_PEER: usize = 16;
-/// What a peer may ask at once, and a second from then on: an image has a hundred layers at most, and is pulled at once.
-const BURST: f64 = 256.0;
-const A_SECOND: f64 = 16.0;
 
 /// Who answers, once there is somebody.
 pub(crate) type Oracle = Arc<RwLock<Option<Arc<dyn Digests>>>>;
@@ -32,55 +30,30 @@ pub(crate) struct Answer {
     files: Vec<BlobFile>,
 }
 
-struct Asker {
-    waiting: usize,
-    /// Questions that it may still ask, as of a moment.
-    left: f64,
-    at: Instant,
-}
-
-impl Asker {
-    fn new(now: Instant) -> Self {
-        Self { waiting: 0, left: BURST, at: now }
-    }
-
-    /// Whether it may ask one more now.
-    fn may_ask(&mut self, now: Instant) -> bool {
-        self.left = BURST.min(self.left + A_SECOND * (now - self.at).as_secs_f64());
-        self.at = now;
-        let may = self.left >= 1.0 && self.waiting < WAITING_PER_PEER;
-        if may {
-            self.left -= 1.0;
-        }
-        may
-    }
-}
-
 /// The questions under way.
 pub(crate) struct Answers {
     oracle: Oracle,
-    /// Connected peers that asked something.
-    askers: HashMap<PeerId, Asker>,
+    counts: Arc<Counts>,
+    askers: Askers,
     places: Arc<Semaphore>,
     under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
 }
 
 impl Answers {
-    pub(crate) fn new(oracle: Oracle) -> Self {
+    pub(crate) fn new(oracle: Oracle, counts: Arc<Counts>) -> Self {
         let places = Arc::new(Semaphore::new(AT_ONCE));
-        Self { oracle, askers: HashMap::new(), places, under_way: FuturesUnordered::new() }
+        Self { oracle, counts, askers: Askers::default(), places, under_way: FuturesUnordered::new() }
     }
 
     /// A peer asks.
     pub(crate) fn on_request(&mut self, swarm: &mut Swarm, peer: PeerId, digest: Digest, channel: Channel) {
-        let now = Instant::now();
-        let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now));
-        let oracle = self.oracle.read().clone();
-        let (true, true, Some(oracle)) = (asker.may_ask(now), self.under_way.len() < WAITING, oracle) else {
+        let oracle = self.oracle.read().clone().filter(|_| self.under_way.len() < WAITING);
+        let Some(oracle) = oracle.filter(|_| self.askers.may_ask(peer, Instant::now())) else {
+            count(&self.counts.refused);
             tracing::debug!(%peer, protocol = %PROTOCOL, "a question is not looked into");
             return send(swarm, channel, Vec::new());
         };
-        asker.waiting += 1;
+        count(&self.counts.answered);
         let places = self.places.clone();
         let answer = async move {
             let _place = places.acquire_owned().await;
@@ -104,39 +77,12 @@ impl Answers {
 
     /// Sends it.
     pub(crate) fn on_answer(&mut self, swarm: &mut Swarm, answer: Answer) {
-        if let Some(asker) = self.askers.get_mut(&answer.peer) {
-            asker.waiting = asker.waiting.saturating_sub(1);
-        }
+        self.askers.answered(&answer.peer);
         send(swarm, answer.channel, answer.files);
-    }
-
-    /// A peer is gone.
-    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) {
-        self.askers.remove(peer);
     }
 }
 
 fn send(swarm: &mut Swarm, channel: Channel, files: Vec<BlobFile>) {
     // It fails when whoever asked has gone.
     let _ = swarm.behaviour_mut().digest.send_response(channel, files);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn a_peer_has_a_burst_and_then_a_rate() {
-        let start = Instant::now();
-        let mut asker = Asker::new(start);
-        assert_eq!((0..1000).filter(|_| asker.may_ask(start)).count(), BURST as usize);
-        let later = start + Duration::from_secs(2);
-        assert_eq!((0..1000).filter(|_| asker.may_ask(later)).count(), 2 * A_SECOND as usize);
-        // What it did not use does not add up for ever.
-        let much_later = later + Duration::from_secs(100_000);
-        assert_eq!((0..1000).filter(|_| asker.may_ask(much_later)).count(), BURST as usize);
-        asker = Asker { waiting: WAITING_PER_PEER, ..Asker::new(start) };
-        assert!(!asker.may_ask(start));
-    }
 }

@@ -1,7 +1,12 @@
 //! Asking peers which file holds a blob: all that are connected and speak the digest protocol, and whoever
 //! the search for providers of the digest finds.
 
-use crate::{digest, drivers::search::Offer, swarm::Swarm};
+use crate::{
+    digest,
+    drivers::search::Offer,
+    questions::{Counts, count},
+    swarm::Swarm,
+};
 use cidery_core::{BlobFile, Claim, Digest};
 use libp2p::{
     PeerId,
@@ -9,6 +14,7 @@ use libp2p::{
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -48,9 +54,14 @@ pub(crate) struct Inquiries {
     speakers: HashSet<PeerId>,
     distrusted: HashMap<PeerId, Instant>,
     count: u64,
+    counts: Arc<Counts>,
 }
 
 impl Inquiries {
+    pub(crate) fn new(counts: Arc<Counts>) -> Self {
+        Self { counts, ..Self::default() }
+    }
+
     /// Begins one: its number, under which peers are to be looked for, or `None` if there are too many.
     pub(crate) fn begin(&mut self, swarm: &mut Swarm, digest: Digest, claims: mpsc::Sender<Claim>) -> Option<u64> {
         if self.open.len() >= MAX_OPEN {
@@ -125,6 +136,7 @@ impl Inquiries {
             return false;
         }
         open.waiting += 1;
+        count(&self.counts.asked);
         let request = swarm.behaviour_mut().digest.send_request(&peer, open.digest.clone());
         self.requests.insert(request, id);
         true

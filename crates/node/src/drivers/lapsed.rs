@@ -1,7 +1,7 @@
 //! Keys that ceased to be announced a short while ago, with the times at which they would have been due
 //! again: the records that other nodes hold of them are still good if they come back.
 
-use super::provide::Point;
+use super::keyspace::Point;
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},

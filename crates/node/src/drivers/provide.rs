@@ -5,7 +5,10 @@
 //! there are (the "provide sweep" of deployed nodes). New keys are due at once, all of them every 22 h.
 //! A peer of the local DHT that connects is told directly: it may have restarted, or be the first.
 
-use super::lapsed::Lapsed;
+use super::{
+    keyspace::{Point, REPLICAS, distance, nearest, place, place_of, range, shared_bits},
+    lapsed::Lapsed,
+};
 use crate::{
     address::Dht,
     announce::MAX_KEYS,
@@ -15,7 +18,7 @@ use crate::{
 use cidery_core::Cid;
 use libp2p::{
     Multiaddr, PeerId,
-    kad::{KBucketKey, PeerInfo, ProviderRecord, RecordKey, store::RecordStore},
+    kad::{PeerInfo, ProviderRecord, RecordKey, store::RecordStore},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -27,8 +30,6 @@ use std::{
 const RENEW: Duration = Duration::from_secs(22 * 3600);
 /// Keys that become due this soon go along with a neighbour that is due now.
 const ALONG: Duration = Duration::from_secs(3600);
-/// Kademlia's k: peers that hold a record.
-const REPLICAS: usize = 20;
 /// Regions looked up at a time, in each DHT.
 const REGIONS: usize = 4;
 /// Wait before another try when no peer answered, or none is known.
@@ -43,9 +44,6 @@ const INTRODUCTION: usize = 2_000_000;
 const BATCH: usize = 2_048;
 /// Roots provided because they were downloaded.
 const MAX_DOWNLOADS: usize = 1_024;
-
-/// A place on the circle.
-pub(crate) type Point = [u8; 32];
 
 /// Keys that a namespace provides from now on, and such that it provides no more. A namespace adds each
 /// once, and takes away what it added.
@@ -80,45 +78,6 @@ fn index(dht: Dht) -> usize {
         Dht::Local => 0,
         Dht::Wide => 1,
     }
-}
-
-/// Where a key lies.
-pub(crate) fn place(key: &RecordKey) -> Point {
-    let mut point = [0; 32];
-    point.copy_from_slice(KBucketKey::from(key.clone()).hashed_bytes());
-    point
-}
-
-fn place_of(peer: &PeerId) -> Point {
-    let mut point = [0; 32];
-    point.copy_from_slice(KBucketKey::from(*peer).hashed_bytes());
-    point
-}
-
-fn distance(a: &Point, b: &Point) -> Point {
-    std::array::from_fn(|i| a[i] ^ b[i])
-}
-
-/// Leading bits that two places share.
-fn shared_bits(a: &Point, b: &Point) -> u32 {
-    let mut bits = 0;
-    for byte in distance(a, b) {
-        bits += byte.leading_zeros();
-        if byte != 0 {
-            break;
-        }
-    }
-    bits
-}
-
-/// The first and last place that share `bits` leading bits with `at`.
-fn range(at: &Point, bits: u32) -> (Point, Point) {
-    let mask = |i: usize| {
-        let here = bits.saturating_sub(i as u32 * 8).min(8);
-        // 8 set bits for a whole byte, none past the prefix.
-        !(0xffu16 >> here) as u8
-    };
-    (std::array::from_fn(|i| at[i] & mask(i)), std::array::from_fn(|i| at[i] | !mask(i)))
 }
 
 impl Provider {
@@ -331,13 +290,6 @@ fn reschedule(due: &mut BTreeSet<(Instant, Point)>, entry: &mut Entry, at: usize
     due.insert((when, point));
 }
 
-/// The peers nearest to a key, by their number.
-fn nearest(key: &Point, places: &[(Point, usize)]) -> impl Iterator<Item = usize> {
-    let mut order: Vec<_> = places.iter().map(|(place, i)| (distance(key, place), *i)).collect();
-    order.sort_unstable();
-    order.into_iter().take(REPLICAS).map(|(_, i)| i)
-}
-
 fn send(
     swarm: &mut Swarm,
     dht: Dht,
@@ -359,33 +311,6 @@ fn send(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn point(first: u8, second: u8) -> Point {
-        let mut point = [0; 32];
-        (point[0], point[1]) = (first, second);
-        point
-    }
-
-    #[test]
-    fn prefixes() {
-        assert_eq!(shared_bits(&point(0, 0), &point(0, 0)), 256);
-        assert_eq!(shared_bits(&point(0b1010_0000, 0), &point(0b1010_1000, 0)), 4);
-        assert_eq!(shared_bits(&point(7, 0b1000_0000), &point(7, 0)), 8);
-        for bits in 0..=256 {
-            let at = place(&RecordKey::new(&[bits as u8]));
-            let (first, last) = range(&at, bits);
-            assert!(first <= at && at <= last);
-            assert_eq!(shared_bits(&first, &last), bits);
-            assert!(shared_bits(&first, &at) >= bits && shared_bits(&last, &at) >= bits);
-        }
-    }
-
-    #[test]
-    fn the_nearest_peers_are_nearest_by_xor() {
-        let places: Vec<(Point, usize)> = (0..100u8).map(|n| (point(n, 0), n as usize)).collect();
-        let found: Vec<usize> = nearest(&point(37, 1), &places).collect();
-        assert_eq!((found[0], found[1], found.len()), (37, 36, REPLICAS));
-    }
 
     #[tokio::test]
     async fn a_key_that_comes_back_is_due_when_it_would_have_been() {
@@ -415,12 +340,5 @@ mod tests {
         provider.change(&mut swarm, add());
         assert!(provider.due[index(Dht::Local)].first().unwrap().0 < later);
         assert_eq!(provider.due[index(Dht::Wide)].first().unwrap().0, later);
-    }
-
-    #[test]
-    fn a_place_is_the_hash_of_the_key() {
-        // Kademlia's keyspace is sha2-256 of what names the key (kad-dht spec, "Keyspace").
-        let key = RecordKey::new(b"abc");
-        assert_eq!(&place(&key)[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 }

@@ -29,7 +29,6 @@ impl Worker {
                     self.introduced.remove(&peer_id);
                     self.peers.on_disconnected(peer_id);
                     self.inquiries.on_disconnected(&peer_id);
-                    self.answers.on_disconnected(&peer_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, peer_id } => {

@@ -5,6 +5,7 @@ use cidery_core::{
     BlobFile, Block, Blockstore, Claim, Digest, Namespace, Network, Origin, PublishMode, RootStore,
     memory::MemoryDigests, suite::node as dag_node,
 };
+use cidery_node::Questions;
 use futures::StreamExt;
 use libp2p::{
     StreamProtocol,
@@ -223,6 +224,33 @@ async fn strangers_get_answers_to_questions_and_nothing_else() {
     assert!((1..500).contains(&said), "{said} of 600");
     let b = start_with(&[&a]).await;
     assert_eq!(all(&b, &digest).await.len(), 1, "others are answered all the same");
+    let questions = a.node.questions();
+    assert!(questions.answered > said as u64 && questions.refused > 0 && questions.asked == 0, "{questions:?}");
+    assert_eq!(b.node.questions(), Questions { asked: 1, answered: 0, refused: 0 });
+}
+
+/// What a peer may ask is not more because it connects anew.
+#[tokio::test]
+async fn who_connects_anew_has_asked_what_he_has_asked() {
+    let (a, digest, _) = knowing(&[], 8, true).await;
+    let mut swarm = stranger();
+    let address: libp2p::Multiaddr = a.address().await.parse().unwrap();
+    let mut answered = Vec::new();
+    let begun = Instant::now();
+    for _ in 0..4 {
+        swarm.add_peer_address(a.id(), address.clone());
+        let before = a.node.questions().answered;
+        for _ in 0..10 {
+            ask(&mut swarm, a.id(), vec![request(&digest); 15]).await;
+        }
+        answered.push(a.node.questions().answered - before);
+        swarm.disconnect_peer_id(a.id()).unwrap();
+        within(async { while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {} }).await;
+        eventually("it is gone", || async { a.node.peers().await == 0 }).await;
+    }
+    // 256 at once, and 16 a second.
+    let most = 256 + 16 * (begun.elapsed().as_secs() + 1);
+    assert!(answered[0] > 100 && answered.iter().sum::<u64>() <= most, "{answered:?}, {most}");
 }
 
 #[tokio::test]

@@ -81,8 +81,11 @@ impl Verdicts {
         }
         let mut inner = self.known.lock();
         if good {
+            // Whatever was wrong before: a broken disk, or a manifest's word.
+            inner.bad.remove(&short(digest, cid));
             inner.insert_good(digest, cid);
         } else {
+            inner.remove_good(digest, cid);
             inner.bad.insert(short(digest, cid), BAD);
         }
     }
@@ -94,11 +97,21 @@ impl Inner {
         if !holders.contains(cid) {
             holders.push(*cid);
         }
-        let Some((digest, cid)) = self.good.insert((digest.clone(), *cid), GOOD) else { return };
-        if let Some(holders) = self.holders.get_mut(&digest) {
-            holders.retain(|holder| *holder != cid);
+        if let Some((digest, cid)) = self.good.insert((digest.clone(), *cid), GOOD) {
+            self.remove_holder(&digest, &cid);
+        }
+    }
+
+    fn remove_good(&mut self, digest: &Digest, cid: &Cid) {
+        self.good.remove(&(digest.clone(), *cid));
+        self.remove_holder(digest, cid);
+    }
+
+    fn remove_holder(&mut self, digest: &Digest, cid: &Cid) {
+        if let Some(holders) = self.holders.get_mut(digest) {
+            holders.retain(|holder| holder != cid);
             if holders.is_empty() {
-                self.holders.remove(&digest);
+                self.holders.remove(digest);
             }
         }
     }
@@ -122,6 +135,12 @@ impl<K> Default for Recent<K> {
 }
 
 impl<K: Clone + Eq + Hash> Recent<K> {
+    fn remove(&mut self, key: &K) {
+        if self.all.remove(key) {
+            self.order.retain(|other| other != key);
+        }
+    }
+
     /// What had to go for it.
     fn insert(&mut self, key: K, limit: usize) -> Option<K> {
         if !self.all.insert(key.clone()) {
@@ -161,6 +180,19 @@ mod tests {
         assert_eq!(verdicts.holders(&bad), []);
         assert_eq!(verdicts.of(&bad, &cid), Some(false));
         assert_eq!(verdicts.of(&bad, Block::raw(&b"y"[..]).cid()), None);
+    }
+
+    #[tokio::test]
+    async fn the_last_verdict_counts() {
+        let verdicts = Verdicts::new(Arc::new(cidery_core::memory::MemoryStore::new()));
+        let (cid, digest) = (*Block::raw(&b"x"[..]).cid(), Digest::sha256(&[1; 32]));
+        verdicts.refuse(&digest, &cid);
+        verdicts.settle(&digest, &cid, true);
+        assert_eq!((verdicts.of(&digest, &cid), verdicts.holders(&digest)), (Some(true), vec![cid]));
+        verdicts.settle(&digest, &cid, false);
+        assert_eq!((verdicts.of(&digest, &cid), verdicts.holders(&digest)), (Some(false), vec![]));
+        verdicts.settle(&digest, &cid, true);
+        assert_eq!((verdicts.of(&digest, &cid), verdicts.holders(&digest)), (Some(true), vec![cid]));
     }
 
     #[test]

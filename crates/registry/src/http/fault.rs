@@ -293,7 +293,7 @@ impl From<TreeError> for ApiError {
             TreeError::Fetch(error) => error.into(),
             TreeError::Unixfs(error) => error.into(),
             TreeError::Store(error) => error.into(),
-            TreeError::Commit(_) => Self::from(Fault::Internal).because(error),
+            TreeError::NotRetained(_) | TreeError::Commit(_) => Self::from(Fault::Internal).because(error),
             TreeError::Closed => Self::from(Fault::Stopping).because(error),
         }
     }
@@ -340,6 +340,7 @@ impl From<Error> for ApiError {
             Error::BadBlob(error) => error.into(),
             Error::NoManifest { .. } => Self::new(Fault::ManifestUnknown, error.to_string()),
             Error::NoBlob { .. } | Error::Incomplete { .. } => Self::new(Fault::BlobUnknown, error.to_string()),
+            Error::NotInTime { .. } => Self::from(Fault::PeersStalled).because(error),
             Error::NoRoom(error) => error.into(),
             Error::Busy => Self::from(Fault::TooManyDownloads),
             Error::Task(_) => Self::from(Fault::Internal).because(error),

@@ -122,6 +122,10 @@ impl Inner {
             Reading::gauge("cidery_uploads_in_flight", "Uploads that are open", self.uploads.count() as u64),
             Reading::gauge("cidery_draining", "1 while the node is stopping", self.is_draining().into()),
         ];
+        readings.extend(self.standing.readings());
+        if self.config.tag_rules.has_retention() {
+            readings.extend(self.retained.readings());
+        }
         if let Some(around) = &self.config.surroundings {
             // Its numbers are missing then, and the scrape is not.
             match tokio::time::timeout(PATIENCE, around.readings()).await {

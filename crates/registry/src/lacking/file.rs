@@ -1,6 +1,10 @@
 //! Fetching the file that peers say holds a digest. Their word counts for nothing: what is linked was hashed here.
 
-use super::{Found, PATIENCE, Wanted, Way, claims::Candidate};
+use super::{
+    Found, Wanted, Way,
+    search::{Candidate, Failed, Search},
+    standing::Standing,
+};
 use crate::{
     error::Error,
     foreign::ForeignRoot,
@@ -10,17 +14,20 @@ use crate::{
     tree::{Blob, Tree},
 };
 use async_trait::async_trait;
-use cidery_core::{Bytes, Claim, Digest, Hold, Network, RepositoryName, Resolved, Scope};
+use cidery_core::{Bytes, Cid, Claim, Digest, Hold, RepositoryName, Resolved, Scope};
 use cidery_unixfs::{CHUNK, FileReader, UnixfsError};
-use futures::{StreamExt, stream::FuturesUnordered};
-use std::{collections::HashSet, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout, timeout_at};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
 
-/// When the first of several files has begun to come, the others are waited for so long.
-const BEGIN: Duration = Duration::from_millis(250);
-
-/// Where peers do not agree, a file has [`PATIENCE`] and this for each MiB: who lies may be slow as well.
-const PER_MIB: Duration = Duration::from_secs(1);
+/// Where peers do not agree, whoever has begun to send may pause for so long, and then it is another's turn.
+const STALL: Duration = Duration::from_secs(5);
 
 /// A blob whose first block is here, and whose others come when it is read.
 pub(crate) struct Coming {
@@ -35,24 +42,25 @@ pub(crate) struct Coming {
 }
 
 /// A file that has begun to come.
-struct Begun {
+pub(super) struct Begun {
     file: FileReader,
     verify: Verify,
     root: Arc<ForeignRoot>,
-    claims: Vec<Claim>,
     hold: Arc<dyn Hold>,
 }
 
 impl Inner {
     /// Fetches a blob and links it, or leaves it to whoever streams it.
     pub(super) async fn fetch_file(&self, wanted: &Wanted<'_>, stream: bool) -> Result<Option<Found>, Error> {
-        let (mut begun, agreed) = self.begin_all(wanted).await?;
+        let mut search = self.search(wanted).await?;
+        let mut round = search.round().await;
         // Nothing can be withheld of a single chunk: it is checked before the answer begins.
-        let stream = stream && agreed && begun.first().is_some_and(|begun| begun.file.size() > CHUNK as u64);
-        if stream {
-            return Ok(begun.pop().map(|begun| Found::Coming(Box::new(self.coming(wanted, begun)))));
+        let is_long = |(_, begun): &Candidate| begun.file.size() > CHUNK as u64;
+        if stream && search.is_agreed() && round.first().is_some_and(is_long) {
+            let coming = |(at, begun)| Found::Coming(Box::new(self.coming(wanted, begun, search.claims(at).to_vec())));
+            return Ok(round.pop().map(coming));
         }
-        let Some(begun) = self.first_good(begun, agreed).await? else { return Ok(None) };
+        let Some(begun) = self.first_good(&mut search, round).await? else { return search.nothing() };
         let (tree, repository) = wanted.home;
         tree.link_blob(repository, &begun.verify.blob).await?;
         Ok(Some(Found::Here(begun.verify.blob)))
@@ -63,8 +71,9 @@ impl Inner {
         if matches!(wanted.way, Way::File(size) if size > limit) {
             return Ok(None);
         }
-        let (begun, agreed) = self.begin_all(wanted).await?;
-        let Some(begun) = self.first_good(begun, agreed).await? else { return Ok(None) };
+        let mut search = self.search(wanted).await?;
+        let round = search.round().await;
+        let Some(begun) = self.first_good(&mut search, round).await? else { return search.nothing() };
         let size = begun.file.size();
         let mut bytes = Vec::with_capacity(size as usize);
         let mut stream = begun.file.read(0..size, 0);
@@ -80,11 +89,11 @@ impl Inner {
         }
     }
 
-    fn coming(&self, wanted: &Wanted<'_>, begun: Begun) -> Coming {
-        let Begun { file, verify, root, claims, hold } = begun;
+    fn coming(&self, wanted: &Wanted<'_>, begun: Begun, claims: Vec<Claim>) -> Coming {
+        let Begun { file, verify, root, hold } = begun;
         let (tree, repository) = wanted.home;
         let then = Adopt {
-            network: self.network.clone(),
+            standing: self.standing.clone(),
             home: (tree.clone(), repository.clone()),
             blob: verify.blob.clone(),
             claims,
@@ -93,29 +102,8 @@ impl Inner {
         Coming { file, verify, root, then: Box::new(then) }
     }
 
-    /// Fetches the first block of each file that may be the one. Those that come, and whether there was only one.
-    async fn begin_all(&self, wanted: &Wanted<'_>) -> Result<(Vec<Begun>, bool), Error> {
-        let Ok(Ok(_one)) = timeout(PATIENCE, self.lacking.acquire()).await else { return Err(Error::Busy) };
-        let candidates = self.candidates(wanted).await;
-        let agreed = candidates.len() == 1;
-        let each = candidates.into_iter().enumerate();
-        let mut opening: FuturesUnordered<_> =
-            each.map(|(at, candidate)| async move { (at, self.begin(wanted.digest, candidate).await) }).collect();
-        let (mut begun, mut until) = (Vec::new(), Instant::now() + PATIENCE);
-        while let Ok(Some((at, opened))) = timeout_at(until, opening.next()).await {
-            if let Some(opened) = opened {
-                if begun.is_empty() {
-                    until = until.min(Instant::now() + BEGIN);
-                }
-                begun.push((at, opened));
-            }
-        }
-        begun.sort_by_key(|(at, _)| *at);
-        Ok((begun.into_iter().map(|(_, begun)| begun).collect(), agreed))
-    }
-
-    async fn begin(&self, digest: &Digest, candidate: Candidate) -> Option<Begun> {
-        let Candidate { cid, size, claims } = candidate;
+    /// Fetches the first block of a file that may be the one.
+    pub(super) async fn begin(&self, digest: &Digest, cid: Cid, size: Option<u64>) -> Result<Begun, Failed> {
         let resolved = Resolved { root: cid, path: Vec::new(), hints: Vec::new() };
         // Only what everybody may see, here and elsewhere: a manifest may name what its owner must not read.
         let root = self.foreign.open(resolved, Scope::Public);
@@ -126,68 +114,95 @@ impl Inner {
             Ok(file) if size.is_none_or(|size| file.size() == size) => {
                 let blob = Blob { digest: digest.clone(), cid, size: file.size() };
                 let verify = Verify { blob, verdicts: self.verdicts.clone() };
-                return Some(Begun { file, verify, root, claims, hold });
+                return Ok(Begun { file, verify, root, hold });
             }
             // That is what a manifest says, which may be wrong.
             Ok(_) => {
                 tracing::debug!(%digest, file = %cid, "what peers name has another size");
-                distrust(&*self.network, &claims);
-                return None;
+                return Err(Failed::Bad);
             }
             Err(error @ (UnixfsError::Fetch(_) | UnixfsError::Store(_))) => {
                 tracing::debug!(%digest, %error, "what a manifest names is not to be had");
-                return None;
+                return Err(Failed::Vain);
             }
             Err(error) => error.to_string(),
         };
         tracing::debug!(%digest, file = %cid, wrong, "what peers name is something else");
         self.verdicts.refuse(digest, &cid);
-        distrust(&*self.network, &claims);
-        None
+        Err(Failed::Bad)
     }
 
-    /// The first of these that is what it is said to be, whole and here.
-    async fn first_good(&self, all: Vec<Begun>, agreed: bool) -> Result<Option<Begun>, Error> {
-        if all.is_empty() {
-            return Ok(None);
-        }
-        // As any other that is on its way.
-        let _place = self.downloads.take().await.ok_or(Error::Busy)?;
-        let mut liars = HashSet::new();
-        for begun in all {
-            if !begun.claims.is_empty() && begun.claims.iter().all(|claim| liars.contains(&claim.peer)) {
+    /// The first of all files that is what it is said to be, whole and here.
+    async fn first_good(&self, search: &mut Search<'_>, round: Vec<Candidate>) -> Result<Option<Begun>, Error> {
+        let (mut waiting, mut place) = (VecDeque::from(round), None);
+        loop {
+            if waiting.is_empty() {
+                waiting = search.round().await.into();
+            }
+            let Some((at, begun)) = waiting.pop_front() else { return Ok(None) };
+            if search.is_lie(at) {
+                search.pass_over(at);
                 continue;
             }
-            let Begun { file, verify, claims, .. } = &begun;
-            let work = stream::verify(file.clone(), verify.clone(), self.config.window, |_| {});
-            let mebibytes = u32::try_from(verify.blob.size >> 20).unwrap_or(u32::MAX);
-            let result = match agreed {
-                true => Ok(work.await),
-                false => timeout(PATIENCE + PER_MIB.saturating_mul(mebibytes), work).await,
-            };
-            match result {
-                Ok(Ok(())) => return Ok(Some(begun)),
-                Ok(Err(error)) => {
-                    tracing::debug!(digest = %verify.blob.digest, %error, "what peers name is of no use");
-                    if matches!(error, Error::BadBlob(_)) {
-                        distrust(&*self.network, claims);
-                        liars.extend(claims.iter().map(|claim| claim.peer.clone()));
-                    }
+            if place.is_none() {
+                // As any other that is on its way.
+                place = Some(self.downloads.take().await.ok_or(Error::Busy)?);
+            }
+            match self.read_whole(search, &begun, !waiting.is_empty()).await {
+                Some(Ok(())) => {
+                    self.standing.good(search.claims(at));
+                    return Ok(Some(begun));
                 }
-                Err(_) => tracing::debug!(digest = %verify.blob.digest, "what peers name comes too slowly"),
+                Some(Err(error)) => {
+                    tracing::debug!(digest = %begun.verify.blob.digest, %error, "what peers name is of no use");
+                    if matches!(error, Error::BadBlob(_)) { search.bad(at) } else { search.vain(at) }
+                }
+                None => {
+                    tracing::debug!(digest = %begun.verify.blob.digest, "what peers name comes too slowly");
+                    search.vain(at);
+                }
+            }
+            // What its peers name besides is looked at after the others, also those that came just now.
+            waiting.extend(search.come());
+            waiting.make_contiguous().sort_by_key(|(at, _)| search.rank(*at));
+        }
+    }
+
+    /// Reads and checks a file, as far as it comes in time, while the search goes on.
+    async fn read_whole(&self, search: &mut Search<'_>, begun: &Begun, others: bool) -> Option<Result<(), Error>> {
+        let Begun { file, verify, .. } = begun;
+        let come = AtomicU64::new(0);
+        let count = |bytes| {
+            come.fetch_add(bytes, Relaxed);
+        };
+        let work = stream::verify(file.clone(), verify.clone(), self.config.window, count);
+        tokio::pin!(work);
+        let (alone, beside) = (search.limit(file.size(), false), search.limit(file.size(), true));
+        let (mut before, mut since) = (0, Instant::now());
+        loop {
+            let contested = others || !search.is_agreed();
+            let limit = if contested { beside } else { alone };
+            let until = if contested { limit.min(since + STALL) } else { limit };
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = search.step(until) => {}
+            }
+            let (now, all) = (Instant::now(), come.load(Relaxed));
+            if all > before {
+                (before, since) = (all, now);
+            } else if now >= until {
+                return None;
+            }
+            if now >= limit {
+                return None;
             }
         }
-        Ok(None)
     }
-}
-
-fn distrust(network: &dyn Network, claims: &[Claim]) {
-    claims.iter().for_each(|claim| network.distrust(claim));
 }
 
 /// Links a blob that was streamed, or remembers who lied.
 struct Adopt {
-    network: Arc<dyn Network>,
+    standing: Arc<Standing>,
     home: (Tree, RepositoryName),
     blob: Blob,
     claims: Vec<Claim>,
@@ -199,8 +214,9 @@ struct Adopt {
 impl Settled for Adopt {
     async fn settled(self: Box<Self>, good: bool) {
         if !good {
-            return distrust(&*self.network, &self.claims);
+            return self.standing.bad(&self.claims);
         }
+        self.standing.good(&self.claims);
         let (tree, repository) = &self.home;
         if let Err(error) = tree.link_blob(repository, &self.blob).await {
             // The client has all of it nevertheless, and the next one fetches it again.

@@ -3,21 +3,24 @@
 //!
 //! ```text
 //!   up to a leaf   the digest is the hash of the one block that it is
-//!   larger         peers are asked which file holds it       claims.rs
+//!   larger         peers are asked which file holds it       search.rs, standing.rs
 //!                  the file is fetched, hashed, and linked   file.rs
 //! ```
 //!
 //! Where all peers name one file, it goes to the client while it arrives, as a cold pull does. Where they do not, some
-//! of them lie: then it is fetched whole and checked first, one file after the other.
+//! of them lie: then it is fetched whole and checked first, one file after the other, while others may still answer.
+//! All of it has an end: [`Config::search_timeout`](crate::Config::search_timeout).
 
-mod claims;
 mod file;
+mod search;
+mod standing;
 
 pub(crate) use file::Coming;
+pub(crate) use standing::Standing;
 
 use crate::{
     error::Error,
-    purge::single_leaf,
+    purge::{single_leaf, was_purged},
     registry::Inner,
     tree::{Blob, MAX_MANIFEST, May, Missing, Push, Tree, TreeError},
 };
@@ -25,7 +28,7 @@ use cidery_core::{Cid, Digest, Reference, RepositoryName};
 use cidery_unixfs::CHUNK;
 use std::time::Duration;
 
-/// How long peers are asked: the client waits for what may be nowhere.
+/// How long the first answer is waited for: the client waits for what may be nowhere.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Digests that are looked for at once; others wait for a moment.
@@ -112,7 +115,7 @@ impl Inner {
         repository: &'a RepositoryName,
         digest: &'a Digest,
     ) -> Result<Option<Wanted<'a>>, TreeError> {
-        if self.config.read_only || self.was_purged(digest) {
+        if self.config.read_only || was_purged(&*self.roots, digest) {
             return Ok(None);
         }
         let Some(referred) = tree.referred(repository, digest).await? else { return Ok(None) };
@@ -125,10 +128,5 @@ impl Inner {
         }
         let home = (tree, repository);
         Ok(Way::to(digest, referred.size).map(|way| Wanted { digest, home, way }))
-    }
-
-    /// What was purged does not come back by itself: a purge withdraws the leaf too, be there one or not.
-    fn was_purged(&self, digest: &Digest) -> bool {
-        single_leaf(digest).is_some_and(|leaf| self.roots.is_forgotten(&leaf))
     }
 }

@@ -9,25 +9,30 @@
 //! stands for, as far back as states are kept; that is noted then, and grows no younger with the states that go.
 
 mod schedule;
+mod tally;
 
 pub(crate) use schedule::run;
+pub(crate) use tally::Tally;
 
 use crate::{
     error::Error,
     names,
     ops::{Action, Event, Origin, Target},
     registry::{Inner, Registry},
-    tree::{Retired, Tree, Unit},
+    tree::{Retired, Tree, TreeError, Unit},
 };
 use cidery_core::{Digest, Reference, RepositoryName, Tag, TagTime};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 use tokio::task::spawn_blocking;
 
 /// Tags and manifests that one commit removes, about: others wait for it.
 const AT_ONCE: usize = 64;
+
+/// A part that others were too fast for is looked for again so many times.
+const MAX_STALE: usize = 3;
 
 /// Directory entries of past roots that one run looks at, for when tags were pushed.
 const WORK: usize = 4_000_000;
@@ -82,10 +87,17 @@ impl Registry {
     /// As [`Registry::retain`].
     pub async fn retain_at(&self, dry_run: bool, now: SystemTime) -> Result<Retained, Error> {
         let inner = self.inner.clone();
-        tokio::spawn(
-            async move { Run { inner: &inner, dry_run, now, work: WORK, done: Retained::default() }.all().await },
-        )
-        .await?
+        let pass = async move {
+            // Two at once would count the same tags twice. It is never closed.
+            let _one = inner.retaining.acquire().await;
+            let begun = Instant::now();
+            let done = Run { inner: &inner, dry_run, now, work: WORK, done: Retained::default() }.all().await;
+            if !dry_run {
+                inner.retained.passed(&done, begun.elapsed());
+            }
+            done
+        };
+        tokio::spawn(pass).await?
     }
 }
 
@@ -99,8 +111,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn all(mut self) -> Result<Retained, Error> {
-        // Two at once would count the same tags twice. It is never closed.
-        let _one = self.inner.retaining.acquire().await;
         if !self.inner.config.tag_rules.has_retention() {
             return Ok(self.done);
         }
@@ -165,20 +175,30 @@ impl Run<'_> {
             gone.tags.extend(tags);
             gone.manifests.extend(manifests);
         };
-        let mut plan = None;
+        let (mut plan, mut stale) = (None, 0);
         while !going.is_empty() {
             let next = tree.plan(repository, going.keys().cloned().collect(), plan.take()).await?;
             if self.dry_run {
                 next.units.into_iter().for_each(|Unit { tags, manifests }| add(tags, manifests));
                 return Ok(());
             }
-            let part = first_part(&next.units, &mut going);
+            let part = first_part(&next.units, &going);
             if part.is_empty() {
                 // Others have deleted the rest meanwhile.
                 return Ok(());
             }
             let room = self.inner.config.observers.room().await?;
-            let Retired { tags, manifests } = tree.retire(repository, &next, part).await?;
+            let Retired { tags, manifests, stale: is_stale } =
+                tree.retire(repository, &next, part.clone(), self.now).await?;
+            stale = if is_stale { stale + 1 } else { 0 };
+            if stale > MAX_STALE {
+                let text = format!("{repository} changes faster than it is looked through: the next run tries again");
+                return Err(TreeError::NotRetained(text).into());
+            }
+            if !is_stale {
+                going.retain(|tag, _| !part.contains_key(tag));
+            }
+            self.inner.retained.removed(tags.len(), manifests.len());
             let targets = targets(&gone.repository, &tags, &manifests);
             if !targets.is_empty() {
                 room.tell(Event::new(Action::Delete, targets, Origin::Retention));
@@ -229,8 +249,8 @@ impl Run<'_> {
     }
 }
 
-/// Takes so many of the tags as one commit removes, in whole units.
-fn first_part(units: &[Unit], going: &mut BTreeMap<Tag, SystemTime>) -> BTreeMap<Tag, SystemTime> {
+/// So many of the tags as one commit removes, in whole units.
+fn first_part(units: &[Unit], going: &BTreeMap<Tag, SystemTime>) -> BTreeMap<Tag, SystemTime> {
     let (mut part, mut weight) = (BTreeMap::new(), 0);
     for unit in units {
         let this = unit.tags.len() + unit.manifests.len();
@@ -238,7 +258,8 @@ fn first_part(units: &[Unit], going: &mut BTreeMap<Tag, SystemTime>) -> BTreeMap
             break;
         }
         weight += this;
-        part.extend(unit.tags.iter().filter_map(|(tag, _)| going.remove_entry(tag)));
+        let known = unit.tags.iter().filter_map(|(tag, _)| going.get_key_value(tag));
+        part.extend(known.map(|(tag, at)| (tag.clone(), *at)));
     }
     part
 }

@@ -74,6 +74,9 @@ pub enum TreeError {
         /// What was found.
         detail: String,
     },
+    /// A rule of retention cannot be carried out in a repository; the text says why, and what to do.
+    #[error("{0}")]
+    NotRetained(String),
     /// A block could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),

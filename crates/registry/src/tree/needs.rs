@@ -2,84 +2,191 @@
 //!
 //! As [`Named`](super::named::Named) it is read beside the writer, and followed from root to root by what differs.
 
-use super::{TreeError, layout, manifest::Parsed, tagged::Targets, tidy::digests_between, view::View};
+mod graph;
+
+use super::{TreeError, layout, manifest::Parsed, tagged::Targets, tidy::digests_between_at_most, view::View};
 use cidery_core::{Cid, Digest, Reference, RepositoryName, Tag};
 use cidery_unixfs::MAX_ENTRIES;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use graph::{Graph, Parts};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
+};
+
+/// What all manifests and tags of a repository may name, together: some 16 bytes each.
+const MAX_NAMED: usize = 2 << 20;
+
+/// How much may be read to get from one root to another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// Entries of each directory that are looked at.
+    pub entries: usize,
+    /// Tags and manifests that differ.
+    pub differing: usize,
+}
+
+impl Reach {
+    /// All that a repository may have.
+    pub const WHOLE: Self = Self { entries: MAX_ENTRIES, differing: 2 * MAX_ENTRIES };
+    /// What the one writer, for whom everybody waits, may take its time for. Small directories are not sharded, so they
+    /// are looked at whole, whatever differs.
+    pub const STEP: Self = Self { entries: 16 << 10, differing: 1 << 10 };
+}
+
+/// A digest, as a hash with secrets of this process: nobody can make two that share one.
+type Key = [u64; 2];
+
+#[derive(Debug, Clone, Default)]
+struct Keys([RandomState; 2]);
+
+impl Keys {
+    fn of(&self, digest: &Digest) -> Key {
+        self.0.each_ref().map(|state| state.hash_one(digest))
+    }
+}
 
 /// The tags and manifests of a repository, below one root.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Needs {
     directory: Option<Cid>,
     revisions: Option<Cid>,
-    tags: BTreeMap<Tag, Targets>,
-    manifests: HashMap<Digest, References>,
+    keys: Keys,
+    tags: BTreeMap<Tag, Marks>,
+    manifests: HashMap<Key, References>,
     /// Manifests that stay, whatever needs them.
-    held: HashSet<Digest>,
+    held: HashSet<Key>,
+    /// What tags and manifests name.
+    named: usize,
 }
 
-/// The manifests that one is about.
+/// What a tag stands for, and ever stood for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct References {
-    /// Those that it consists of.
-    pub children: Box<[Digest]>,
+struct Marks {
+    current: Option<Key>,
+    ever: Box<[Key]>,
+}
+
+/// A manifest, and those that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct References {
+    digest: Digest,
+    /// Those that it consists of, each once.
+    children: Box<[Key]>,
     /// What it says something of.
-    pub subject: Option<Digest>,
+    subject: Option<Digest>,
 }
 
 /// What goes together or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unit {
-    /// Tags, and what they stand for.
+    /// Tags, and what they stand for, as far as that is here.
     pub tags: Vec<(Tag, Option<Digest>)>,
     /// Manifests.
     pub manifests: Vec<Digest>,
 }
 
 impl Needs {
-    /// The same below the view's root, of which only what differs is read. Everything must be readable: what is not
-    /// may need all the rest.
-    pub async fn up_to(mut self, view: &View, repository: &RepositoryName) -> Result<Self, TreeError> {
+    /// Makes it that of the view's root, of which only what differs is read. Everything must be readable: what is not
+    /// may need all the rest. After an error it is that of no root.
+    pub async fn follow(&mut self, view: &View, repository: &RepositoryName, reach: Reach) -> Result<(), TreeError> {
+        let done = self.advance(view, repository, reach).await;
+        if done.is_err() {
+            *self = Self::default();
+        }
+        done
+    }
+
+    async fn advance(&mut self, view: &View, repository: &RepositoryName, reach: Reach) -> Result<(), TreeError> {
         let at = async |path: layout::Path| match view.storage().await? {
             Some(storage) => Ok(view.reader.find(&storage, &path).await?.map(|entry| entry.cid)),
             None => Ok::<_, TreeError>(None),
         };
         let (directory, revisions) = (at(layout::tags(repository)).await?, at(layout::revisions(repository)).await?);
         let (fetcher, before) = (&*view.reader.fetcher, self.directory.as_ref());
-        for tag in cidery_unixfs::compare(fetcher, before, directory.as_ref(), MAX_ENTRIES).await? {
+        let tags = cidery_unixfs::compare(fetcher, before, directory.as_ref(), reach.entries).await?;
+        let differing = |before, after| digests_between_at_most(&view.reader, before, after, reach.entries);
+        let (gone, come) = (differing(revisions, self.revisions).await?, differing(self.revisions, revisions).await?);
+        if tags.len() + gone.len() + come.len() > reach.differing {
+            return Err(TreeError::NotRetained(format!("too much of {repository} changed meanwhile")));
+        }
+        for tag in tags {
             let Ok(name) = Tag::try_from(tag.name) else { continue };
             match tag.after {
-                Some(cid) => drop(self.tags.insert(name, view.reader.targets(&cid).await?)),
-                None => drop(self.tags.remove(&name)),
+                Some(cid) => self.insert_tag(name, &view.reader.targets(&cid).await?),
+                None => self.remove_tag(&name),
             }
+            self.check_size(repository)?;
         }
-        for gone in digests_between(&view.reader, revisions, self.revisions).await? {
-            self.manifests.remove(&gone);
+        for digest in gone {
+            self.remove_manifest(&digest);
         }
-        for digest in digests_between(&view.reader, self.revisions, revisions).await? {
+        for digest in come {
             let manifest = view.manifest(repository, &Reference::Digest(digest.clone())).await?;
             let Some(manifest) = manifest else {
                 let path = layout::revision(repository, &digest).join("/");
                 return Err(TreeError::malformed(path, "the manifest is not here, which may need others"));
             };
-            let references = Parsed::stored(&manifest).map_or_else(References::default, |parsed| References {
-                children: parsed.manifests.into_iter().map(|child| child.digest).collect(),
-                subject: parsed.subject.map(|subject| subject.digest),
-            });
-            self.manifests.insert(digest, references);
+            let parsed = Parsed::stored(&manifest);
+            let children = parsed.iter().flat_map(|parsed| &parsed.manifests).map(|child| &child.digest);
+            let subject = parsed.iter().find_map(|parsed| parsed.subject.as_ref()).map(|subject| &subject.digest);
+            self.insert_manifest(digest, children, subject.cloned());
+            self.check_size(repository)?;
         }
         (self.directory, self.revisions) = (directory, revisions);
-        Ok(self)
+        Ok(())
+    }
+
+    fn check_size(&self, repository: &RepositoryName) -> Result<(), TreeError> {
+        if self.named <= MAX_NAMED {
+            return Ok(());
+        }
+        Err(TreeError::NotRetained(format!(
+            "the manifests and tags of {repository} name more than {MAX_NAMED} others, too many for a rule of retention: \
+             delete indexes that are not needed any more"
+        )))
+    }
+
+    fn insert_tag(&mut self, tag: Tag, targets: &Targets) {
+        self.remove_tag(&tag);
+        let current = targets.current.as_ref().map(|digest| self.keys.of(digest));
+        let ever: Box<[Key]> = targets.ever.iter().map(|digest| self.keys.of(digest)).collect();
+        self.named += ever.len();
+        self.tags.insert(tag, Marks { current, ever });
+    }
+
+    fn remove_tag(&mut self, tag: &Tag) {
+        self.named -= self.tags.remove(tag).map_or(0, |marks| marks.ever.len());
+    }
+
+    fn insert_manifest<'a>(
+        &mut self,
+        digest: Digest,
+        children: impl Iterator<Item = &'a Digest>,
+        subject: Option<Digest>,
+    ) {
+        self.remove_manifest(&digest);
+        let mut children: Vec<Key> = children.map(|child| self.keys.of(child)).collect();
+        children.sort_unstable();
+        children.dedup();
+        self.named += children.len();
+        let key = self.keys.of(&digest);
+        self.manifests.insert(key, References { digest, children: children.into(), subject });
+    }
+
+    fn remove_manifest(&mut self, digest: &Digest) {
+        let gone = self.manifests.remove(&self.keys.of(digest));
+        self.named -= gone.map_or(0, |references| references.children.len());
     }
 
     /// Has some manifests stay.
-    pub fn hold(&mut self, manifests: HashSet<Digest>) {
-        self.held = manifests;
+    pub fn hold(&mut self, manifests: &HashSet<Digest>) {
+        self.held = manifests.iter().map(|digest| self.keys.of(digest)).collect();
     }
 
-    /// What a tag stands for.
+    /// What a tag stands for, if that is here.
     pub fn current(&self, tag: &Tag) -> Option<&Digest> {
-        self.tags.get(tag)?.current.as_ref()
+        let key = self.tags.get(tag)?.current?;
+        Some(&self.manifests.get(&key)?.digest)
     }
 
     /// Whether there is such a tag.
@@ -89,12 +196,22 @@ impl Needs {
 
     /// What a manifest is about.
     pub fn subject(&self, digest: &Digest) -> Option<&Digest> {
-        self.manifests.get(digest)?.subject.as_ref()
+        self.manifests.get(&self.keys.of(digest))?.subject.as_ref()
     }
 
-    /// The tags, and what each ever stood for.
-    pub fn tags(&self) -> impl Iterator<Item = (&Tag, &Targets)> {
-        self.tags.iter()
+    /// The tags.
+    pub fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.tags.keys()
+    }
+
+    /// Tags that stand for one of these manifests, or did once: each with each of those.
+    pub fn ever<'a>(&'a self, manifests: &'a [Digest]) -> impl Iterator<Item = (&'a Tag, &'a Digest)> {
+        let keys: HashMap<Key, &Digest> = manifests.iter().map(|digest| (self.keys.of(digest), digest)).collect();
+        let tags = if keys.is_empty() { None } else { Some(&self.tags) };
+        tags.into_iter().flatten().flat_map(move |(tag, marks)| {
+            let found: Vec<_> = marks.ever.iter().filter_map(|key| Some((tag, *keys.get(key)?))).collect();
+            found
+        })
     }
 
     /// What goes with these tags, in parts.
@@ -106,19 +223,19 @@ impl Needs {
     pub fn going(&self, tags: &BTreeSet<Tag>, fixed: impl Fn(&Tag) -> bool) -> Vec<Unit> {
         let graph = Graph::new(self, tags, fixed);
         let going = graph.going();
-        let mut parts = Parts::new(graph.digests.len());
+        let mut parts = Parts::new(graph.manifests.len());
         for (one, other) in graph.edges().filter(|(one, other)| going[*one] && going[*other]) {
             parts.join(one, other);
         }
         let mut units: BTreeMap<usize, Unit> = BTreeMap::new();
         for at in (0..going.len()).filter(|at| going[*at]) {
-            units.entry(parts.of(at)).or_default().manifests.push(graph.digests[at].clone());
+            units.entry(parts.of(at)).or_default().manifests.push(graph.manifests[at].digest.clone());
         }
         let mut alone = Vec::new();
         let target = |tag: &Tag| (tag.clone(), self.current(tag).cloned());
         for tag in tags.iter().filter(|tag| self.has(tag)) {
-            match self.current(tag).and_then(|digest| graph.index.get(digest)).filter(|at| going[**at]) {
-                Some(at) => units.entry(parts.of(*at)).or_default().tags.push(target(tag)),
+            match self.tags.get(tag).and_then(|marks| graph.at(marks.current)).filter(|at| going[*at]) {
+                Some(at) => units.entry(parts.of(at)).or_default().tags.push(target(tag)),
                 None => alone.push(Unit { tags: vec![target(tag)], manifests: Vec::new() }),
             }
         }
@@ -132,148 +249,6 @@ impl Needs {
         }
         units.sort_unstable();
         units
-    }
-}
-
-/// Manifests by number, and how they hang together.
-struct Graph<'a> {
-    digests: Vec<&'a Digest>,
-    index: HashMap<&'a Digest, usize>,
-    children: Vec<Vec<usize>>,
-    parents: Vec<Vec<usize>>,
-    subject: Vec<Option<usize>>,
-    referrers: Vec<Vec<usize>>,
-    /// What a tag that stands for it belongs to: as if it were about that.
-    about: Vec<Vec<usize>>,
-    companions: Vec<Companion<'a>>,
-    /// A tag that stays stands for it.
-    held: Vec<bool>,
-    /// A tag that goes stands for it.
-    begun: Vec<usize>,
-}
-
-/// A tag that belongs to a manifest.
-struct Companion<'a> {
-    tag: &'a Tag,
-    about: usize,
-    target: Option<usize>,
-}
-
-impl<'a> Graph<'a> {
-    fn new(needs: &'a Needs, tags: &BTreeSet<Tag>, fixed: impl Fn(&Tag) -> bool) -> Self {
-        let digests: Vec<&Digest> = needs.manifests.keys().collect();
-        let index: HashMap<&Digest, usize> = digests.iter().enumerate().map(|(at, digest)| (*digest, at)).collect();
-        let count = digests.len();
-        let (mut children, mut parents, mut referrers) =
-            (vec![Vec::new(); count], vec![Vec::new(); count], vec![Vec::new(); count]);
-        let mut subject = vec![None; count];
-        for (at, digest) in digests.iter().enumerate() {
-            let references = &needs.manifests[*digest];
-            for child in references.children.iter().filter_map(|child| index.get(child)) {
-                children[at].push(*child);
-                parents[*child].push(at);
-            }
-            subject[at] = references.subject.as_ref().and_then(|subject| index.get(subject)).copied();
-            subject[at].iter().for_each(|subject: &usize| referrers[*subject].push(at));
-        }
-        let held = digests.iter().map(|digest| needs.held.contains(*digest)).collect();
-        let mut graph = Self {
-            digests,
-            index,
-            children,
-            parents,
-            subject,
-            referrers,
-            about: vec![Vec::new(); count],
-            companions: Vec::new(),
-            held,
-            begun: Vec::new(),
-        };
-        graph.look_at_tags(needs, tags, fixed);
-        graph
-    }
-
-    fn look_at_tags(&mut self, needs: &'a Needs, tags: &BTreeSet<Tag>, fixed: impl Fn(&Tag) -> bool) {
-        let belonging: Vec<(&Tag, &str)> = needs
-            .tags
-            .keys()
-            .filter(|tag| !tags.contains(tag))
-            .filter_map(|tag| Some((tag, layout::companion_of(tag)?)))
-            .filter(|(tag, _)| !fixed(tag))
-            .collect();
-        let mut subjects: HashMap<String, usize> = HashMap::new();
-        if !belonging.is_empty() {
-            let name = |digest: &Digest| String::from(layout::referrers_tag(digest));
-            subjects = self.digests.iter().enumerate().map(|(at, digest)| (name(digest), at)).collect();
-        }
-        let belonging: HashMap<&Tag, usize> =
-            belonging.into_iter().filter_map(|(tag, subject)| Some((tag, *subjects.get(subject)?))).collect();
-        for (tag, targets) in &needs.tags {
-            let target = targets.current.as_ref().and_then(|digest| self.index.get(digest)).copied();
-            match (belonging.get(tag), target) {
-                (Some(about), target) => self.companions.push(Companion { tag, about: *about, target }),
-                (None, Some(target)) if tags.contains(tag) => self.begun.push(target),
-                (None, Some(target)) => self.held[target] = true,
-                (None, None) => {}
-            }
-        }
-        for Companion { about, target, .. } in &self.companions {
-            if let Some(target) = target.filter(|target| target != about) {
-                self.referrers[*about].push(target);
-                self.about[target].push(*about);
-            }
-        }
-    }
-
-    /// What leads to what.
-    fn edges(&self) -> impl Iterator<Item = (usize, usize)> {
-        let lists = self.children.iter().enumerate().chain(self.referrers.iter().enumerate());
-        lists.flat_map(|(one, others)| others.iter().map(move |other| (one, *other)))
-    }
-
-    fn going(&self) -> Vec<bool> {
-        let mut candidate = vec![false; self.digests.len()];
-        let mut open = self.begun.clone();
-        while let Some(at) = open.pop() {
-            if !std::mem::replace(&mut candidate[at], true) {
-                open.extend(self.children[at].iter().chain(&self.referrers[at]));
-            }
-        }
-        let is_needed = |at: &usize| {
-            let about = self.subject[*at].iter().chain(&self.about[*at]);
-            let mut by = self.parents[*at].iter().chain(about).chain(&self.referrers[*at]);
-            candidate[*at] && (self.held[*at] || by.any(|by| !candidate[*by]))
-        };
-        let mut open: Vec<usize> = (0..candidate.len()).filter(is_needed).collect();
-        while let Some(at) = open.pop() {
-            if std::mem::replace(&mut candidate[at], false) {
-                let needed = self.children[at].iter().chain(&self.referrers[at]).chain(&self.subject[at]);
-                open.extend(needed.filter(|needed| candidate[**needed]));
-            }
-        }
-        candidate
-    }
-}
-
-/// What hangs together, by the smallest number of it.
-struct Parts(Vec<usize>);
-
-impl Parts {
-    fn new(count: usize) -> Self {
-        Self((0..count).collect())
-    }
-
-    fn of(&mut self, mut at: usize) -> usize {
-        while self.0[at] != at {
-            self.0[at] = self.0[self.0[at]];
-            at = self.0[at];
-        }
-        at
-    }
-
-    fn join(&mut self, one: usize, other: usize) {
-        let (one, other) = (self.of(one), self.of(other));
-        self.0[one.max(other)] = one.min(other);
     }
 }
 

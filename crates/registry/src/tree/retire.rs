@@ -1,20 +1,22 @@
 //! Taking tags out that no rule of retention keeps, with what only they need.
 //!
 //! What goes is found beside the writer. The writer takes out a part of it at a time, as far as that still holds in the
-//! root that it starts from: a tag that was pushed again meanwhile stays, and what something needs that came since.
+//! root that it starts from: the rules judge once more, so a tag stays that was pushed again meanwhile, or that is among
+//! the last since others went; and what something needs that came since.
 
 use super::{
     NodeCache, Tree, TreeError,
     commit::{Edit, Work},
     layout,
-    needs::{Needs, Unit},
+    needs::{Needs, Reach, Unit},
     view::View,
     writer::{Did, on_thread},
 };
 use cidery_core::{Digest, RepositoryName, Tag, TagTime};
 use futures::executor::block_on;
+use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::SystemTime,
 };
@@ -24,21 +26,43 @@ const WAYS: usize = 8 << 20;
 
 /// What goes with some tags of a repository, in parts that go together.
 pub(crate) struct Plan {
-    needs: Arc<Needs>,
+    /// There is one of it, which is followed from root to root, in the writer too.
+    needs: Arc<Mutex<Needs>>,
     pub units: Vec<Unit>,
 }
 
 impl Plan {
-    /// Some of its tags, with the times when they were pushed: whole units.
-    pub(super) fn part(&self, tags: BTreeMap<Tag, SystemTime>) -> Retirement {
-        Retirement { needs: self.needs.clone(), tags }
+    /// Some of its tags, with the times when they were pushed: whole units. They are judged as of `now`.
+    pub(super) fn part(&self, tags: BTreeMap<Tag, SystemTime>, now: SystemTime) -> Retirement {
+        let mut targets: BTreeMap<&Tag, &Option<Digest>> = BTreeMap::new();
+        targets.extend(self.units.iter().flat_map(|unit| &unit.tags).map(|(tag, target)| (tag, target)));
+        let judged = |(tag, pushed): (Tag, SystemTime)| {
+            let target = targets.get(&tag).copied().cloned().flatten();
+            (tag, Judged { pushed, target })
+        };
+        Retirement { needs: self.needs.clone(), tags: tags.into_iter().map(judged).collect(), now }
     }
 }
 
-/// What one commit is to take out: tags, with the times when they were pushed.
+/// What one commit is to take out.
 pub(super) struct Retirement {
-    needs: Arc<Needs>,
-    tags: BTreeMap<Tag, SystemTime>,
+    needs: Arc<Mutex<Needs>>,
+    tags: BTreeMap<Tag, Judged>,
+    now: SystemTime,
+}
+
+#[cfg(test)]
+impl Retirement {
+    /// Loses what was read for it.
+    pub fn forget(&self) {
+        *self.needs.lock() = Needs::default();
+    }
+}
+
+/// What a tag was when it was judged.
+struct Judged {
+    pushed: SystemTime,
+    target: Option<Digest>,
 }
 
 /// What one commit took out.
@@ -46,6 +70,8 @@ pub(super) struct Retirement {
 pub(crate) struct Retired {
     pub tags: Vec<(Tag, Option<Digest>)>,
     pub manifests: Vec<Digest>,
+    /// Nothing was looked at, since it would have taken the writer too long: to be planned anew.
+    pub stale: bool,
 }
 
 impl Tree {
@@ -63,38 +89,36 @@ impl Tree {
         on_thread(move || {
             let base = shared.base();
             let view = View::owned(shared.reader_on_thread(Arc::new(NodeCache::new(WAYS))), base.root);
-            let earlier = earlier.map(|plan| Arc::unwrap_or_clone(plan.needs)).unwrap_or_default();
-            let mut needs = block_on(up_to(earlier, &view, &repository))?;
-            needs.hold(shared.again.lock().of(&repository));
+            let place = earlier.map(|plan| plan.needs).unwrap_or_default();
+            let mut needs = std::mem::take(&mut *place.lock());
+            // What was read before may be collected by now.
+            if block_on(needs.follow(&view, &repository, Reach::WHOLE)).is_err() {
+                block_on(needs.follow(&view, &repository, Reach::WHOLE))?;
+            }
+            needs.hold(&shared.again.lock().of(&repository));
             let full = shared.full_name(&repository);
             let units = needs.going(&tags, |tag| shared.rules.is_immutable(&full, tag));
-            Ok(Plan { needs: Arc::new(needs), units })
+            *place.lock() = needs;
+            Ok(Plan { needs: place, units })
         })
         .await?
     }
 
-    /// Takes out those of these tags that were not pushed again since, and what only they need, in one commit. They
-    /// are whole units of the plan.
+    /// Takes out those of these tags that no rule keeps as of `now`, and that were not pushed again since, and what only
+    /// they need, in one commit. They are whole units of the plan.
     pub(crate) async fn retire(
         &self,
         repository: &RepositoryName,
         plan: &Plan,
         tags: BTreeMap<Tag, SystemTime>,
+        now: SystemTime,
     ) -> Result<Retired, TreeError> {
         self.shared.prepare_backlinks().await?;
-        let what = plan.part(tags);
+        let what = plan.part(tags, now);
         match self.send(Edit::Retire { repository: repository.clone(), what }).await?.did {
             Did::Retired(retired) => Ok(retired),
             Did::Something(_) => Ok(Retired::default()),
         }
-    }
-}
-
-/// What was read before may be collected by now.
-async fn up_to(needs: Needs, view: &View, repository: &RepositoryName) -> Result<Needs, TreeError> {
-    match needs.up_to(view, repository).await {
-        Ok(needs) => Ok(needs),
-        Err(_) => Needs::default().up_to(view, repository).await,
     }
 }
 
@@ -106,20 +130,31 @@ impl Work {
         what: &Retirement,
     ) -> Result<Retired, TreeError> {
         let before = self.standing();
-        let done = self.retire_all(repository, what).await;
+        // Nobody else has to do with it while it is here.
+        let mut needs = std::mem::take(&mut *what.needs.lock());
+        let done = match needs.follow(&self.view(), repository, Reach::STEP).await {
+            Ok(()) => self.retire_all(repository, what, &mut needs).await,
+            Err(TreeError::Closed) => Err(TreeError::Closed),
+            Err(error) => {
+                tracing::debug!(%repository, %error, "what retention found is looked for again");
+                Ok(Retired { stale: true, ..Retired::default() })
+            }
+        };
+        *what.needs.lock() = needs;
         self.undo_unless(done, before)
     }
 
-    async fn retire_all(&mut self, repository: &RepositoryName, what: &Retirement) -> Result<Retired, TreeError> {
-        let mut needs = up_to((*what.needs).clone(), &self.view(), repository).await?;
+    async fn retire_all(
+        &mut self,
+        repository: &RepositoryName,
+        what: &Retirement,
+        needs: &mut Needs,
+    ) -> Result<Retired, TreeError> {
         let mut again = self.pushed_again.lock().of(repository);
         again.extend(self.again.iter().filter(|(of, _)| of == repository).map(|(_, digest)| digest.clone()));
-        needs.hold(again);
+        needs.hold(&again);
         let times = self.roots.tag_times(&self.namespace, repository)?;
-        let is_again =
-            |tag: &Tag| self.tagged.iter().any(|pushed| pushed.repository == *repository && pushed.tag == *tag);
-        let still = what.tags.iter().filter(|(tag, at)| times.get(tag) == Some(at) && !is_again(tag));
-        let tags: BTreeSet<Tag> = still.map(|(tag, _)| tag.clone()).collect();
+        let tags = self.still_going(repository, what, needs, &times);
         let full = self.full_name(repository);
         let units = needs.going(&tags, |tag| self.rules.is_immutable(&full, tag));
         let mut retired = Retired::default();
@@ -136,7 +171,7 @@ impl Work {
                 self.pending.remove(layout::referrer_link(repository, subject, digest));
             }
         }
-        self.remove_notes(repository, &needs, &retired);
+        self.remove_notes(repository, needs, &retired);
         self.flush().await?;
         for digest in &retired.manifests {
             self.take_out_unlinked(digest).await?;
@@ -152,17 +187,35 @@ impl Work {
         Ok(retired)
     }
 
+    /// Those tags that are still what they were when they were judged, and that no rule keeps in this root either.
+    fn still_going(
+        &self,
+        repository: &RepositoryName,
+        what: &Retirement,
+        needs: &Needs,
+        times: &BTreeMap<Tag, SystemTime>,
+    ) -> BTreeSet<Tag> {
+        // What this group pushes is not in the journal yet.
+        let pushed = self.tagged.iter().filter(|pushed| pushed.repository == *repository);
+        let pushed: HashMap<&Tag, SystemTime> = pushed.map(|pushed| (&pushed.tag, pushed.at)).collect();
+        // One without a time takes no place among the last, and does not go.
+        let time_of = |tag: &Tag| pushed.get(tag).or_else(|| times.get(tag)).copied();
+        let there: Vec<_> = needs.tags().filter_map(|tag| Some((tag.clone(), time_of(tag)?))).collect();
+        let is_same = |tag: &Tag, at: SystemTime| {
+            let judged = what.tags.get(tag);
+            judged.is_some_and(|judged| judged.pushed == at && judged.target.as_ref() == needs.current(tag))
+                && !pushed.contains_key(tag)
+        };
+        let judged = self.rules.judge(&self.full_name(repository), &there, what.now);
+        let going = judged.going.into_iter().map(|place| &there[place]);
+        going.filter(|(tag, at)| is_same(tag, *at)).map(|(tag, _)| tag.clone()).collect()
+    }
+
     /// Removes what tags that stay note of manifests that go, and that they stood for once.
     fn remove_notes(&mut self, repository: &RepositoryName, needs: &Needs, retired: &Retired) {
-        let manifests: HashSet<&Digest> = retired.manifests.iter().collect();
-        let tags: HashSet<&Tag> = retired.tags.iter().map(|(tag, _)| tag).collect();
-        if manifests.is_empty() {
-            return;
-        }
-        for (tag, targets) in needs.tags().filter(|(tag, _)| !tags.contains(tag)) {
-            for digest in targets.ever.iter().filter(|digest| manifests.contains(digest)) {
-                self.pending.remove(layout::tag_index(repository, tag, digest));
-            }
+        let gone: HashSet<&Tag> = retired.tags.iter().map(|(tag, _)| tag).collect();
+        for (tag, digest) in needs.ever(&retired.manifests).filter(|(tag, _)| !gone.contains(tag)) {
+            self.pending.remove(layout::tag_index(repository, tag, digest));
         }
     }
 }

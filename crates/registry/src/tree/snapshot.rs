@@ -96,6 +96,11 @@ impl Snapshot {
         self.view.manifest(repository, reference).await
     }
 
+    /// What a tag stands for, whether that can be read or not.
+    pub async fn target(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, TreeError> {
+        self.view.target(repository, tag).await
+    }
+
     /// Where a blob's file is, and its size. The file's bytes were not checked against the digest.
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>, TreeError> {
         match self.overlay.get(repository, digest) {

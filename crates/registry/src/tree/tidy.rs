@@ -138,11 +138,21 @@ pub(super) async fn digests_between(
     before: Option<Cid>,
     after: Option<Cid>,
 ) -> Result<Vec<Digest>, TreeError> {
+    digests_between_at_most(reader, before, after, MAX_ENTRIES).await
+}
+
+/// The same, where no more than `limit` entries have to be looked at.
+pub(super) async fn digests_between_at_most(
+    reader: &Reader,
+    before: Option<Cid>,
+    after: Option<Cid>,
+    limit: usize,
+) -> Result<Vec<Digest>, TreeError> {
     let fetcher = &*reader.fetcher;
     let mut found = Vec::new();
-    for algorithm in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await? {
+    for algorithm in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), limit).await? {
         let Difference { name, before, after } = algorithm;
-        for entry in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await? {
+        for entry in cidery_unixfs::compare(fetcher, before.as_ref(), after.as_ref(), limit).await? {
             if entry.before.is_none() {
                 found.extend(format!("{name}:{}", entry.name).parse::<Digest>());
             }

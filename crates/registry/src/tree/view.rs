@@ -156,6 +156,12 @@ impl View {
         Ok(found)
     }
 
+    /// What a tag stands for.
+    pub async fn target(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, TreeError> {
+        let Some(storage) = self.storage().await? else { return Ok(None) };
+        self.reader.link(&storage, &layout::tag_current(repository, tag)).await
+    }
+
     /// A manifest of the repository in `directory`.
     async fn revision(
         &self,

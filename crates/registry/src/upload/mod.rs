@@ -14,6 +14,8 @@ mod ingest;
 mod record;
 mod save;
 
+pub use save::OpenUploads;
+
 use crate::{
     config::Config,
     patience::{Patience, Pressure},

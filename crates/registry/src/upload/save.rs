@@ -6,7 +6,10 @@
 
 use super::{Upload, UploadError, Uploads, engine::Engine, engine::Work, record};
 use cidery_core::StoreError;
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// A saved state is at most about so many bytes behind an upload that goes on.
@@ -22,7 +25,23 @@ impl Upload {
     }
 }
 
+/// Uploads that are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenUploads {
+    /// How many.
+    pub count: u64,
+    /// Bytes that came for them and that a restart now would lose.
+    pub unsaved_bytes: u64,
+}
+
 impl Uploads {
+    /// What is open.
+    pub fn open(&self) -> OpenUploads {
+        let open = self.open.lock();
+        let unsaved = |upload: &Arc<Upload>| upload.received().saturating_sub(upload.saved.load(Ordering::Acquire));
+        OpenUploads { count: open.len() as u64, unsaved_bytes: open.values().map(unsaved).sum() }
+    }
+
     /// Saves those that are idle. One that is being written to is not.
     pub async fn save_idle(&self) {
         self.save_all(|upload| upload.idle() >= IDLE).await;

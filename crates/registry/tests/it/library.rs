@@ -5,7 +5,7 @@ use crate::{
     network::{Fault, Forbidden},
     support::{MIB, Node, image, noise, sha256},
 };
-use cidery_core::{Namespace, Reference, memory::MemoryStore};
+use cidery_core::{Blockstore, Namespace, Origin, Reference, RootStore, memory::MemoryStore};
 use cidery_registry::{Config, Error, tree::manifest::media_type};
 use serde_json::json;
 use std::{sync::Arc, time::SystemTime};
@@ -26,13 +26,58 @@ async fn images_are_listed_with_size_and_time() {
     let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
     assert_eq!(names, ["example.com/web:v2", "app:1", "app:2"]);
     let app = &images[1];
-    assert_eq!((&app.digest, &app.namespace), (&digest, &Namespace::local()));
+    assert_eq!((app.digest.as_ref(), &app.namespace), (Some(&digest), &Namespace::local()));
     let manifest = node.get("/v2/app/manifests/1").await.body.len() as u64;
     let config = br#"{"architecture":"amd64","os":"linux"}"#.len() as u64;
     assert_eq!(app.bytes, manifest + config + 5 + 1000, "equal layers count once");
     // The time of its own push, not of the ones that came after.
     assert!((start..=between).contains(&app.pushed));
     assert!(images[2].pushed >= between);
+}
+
+/// Damage is shown where it is, and hides nothing else.
+#[tokio::test]
+async fn images_are_listed_beside_one_that_is_damaged() {
+    let node = Node::over(Config::default(), MemoryStore::new(), Arc::new(Forbidden)).await;
+    for tag in ["1", "2", "3"] {
+        node.push_image("app", tag, &[tag.as_bytes()]).await;
+    }
+    let damaged = node.push_image("app", "damaged", &[b"damaged"]).await;
+    node.push_image("web", "1", &[b"web"]).await;
+    node.push_image("whole", "1", &[b"whole"]).await;
+    // Of one the manifest is something else, of another repository there is no directory of tags any more.
+    let local = Namespace::local();
+    let root = node.store.state(&local).unwrap().root.unwrap().cid;
+    let mut out = node.store.writer(Origin::Pushed).unwrap();
+    let mut file = cidery_unixfs::FileBuilder::new();
+    file.write(b"something else", &mut *out).unwrap();
+    let file = file.finish(&mut *out).unwrap();
+    let path = |text: String| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let put = || cidery_unixfs::Change::Put { cid: file.cid, tsize: file.tsize };
+    let hex = damaged.hex();
+    let changes = vec![
+        (path(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2])), put()),
+        (path("docker/registry/v2/repositories/web/_manifests/tags".into()), put()),
+    ];
+    let fetcher = cidery_core::ports::LocalFetcher(Arc::new(node.store.clone()));
+    let edited = cidery_unixfs::edit(&fetcher, Some(&root), changes, &mut *out).await.unwrap();
+    node.store.commit(&local, Some(root), edited.cid, &[]).unwrap();
+    let node = Node::over(Config::default(), node.store.clone(), Arc::new(Forbidden)).await;
+    let images = node.registry.images().await.unwrap();
+    let shown: Vec<_> = images.iter().map(|image| (image.name.as_str(), image.damaged.is_some())).collect();
+    let expected = [
+        ("app:1", false),
+        ("app:2", false),
+        ("app:3", false),
+        ("app:damaged", true),
+        ("web", true),
+        ("whole:1", false),
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!((images[3].digest.as_ref(), images[3].bytes), (Some(&damaged), 0));
+    assert!(images[3].damaged.as_ref().unwrap().contains(damaged.as_str()), "{images:?}");
+    assert_eq!(images[4].digest, None);
+    assert!(images[5].digest.is_some() && images[5].pushed > SystemTime::UNIX_EPOCH);
 }
 
 #[tokio::test]
@@ -152,5 +197,8 @@ async fn the_manifests_of_one_image_are_bounded_and_the_list_of_images_goes_on()
     let images = node.registry.images().await.unwrap();
     let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
     assert_eq!(names, ["large:all", "large:each", "small:1"]);
-    assert_eq!((images[0].digest.as_str(), images[0].bytes), (&*digest, index.to_string().len() as u64));
+    assert_eq!(
+        (images[0].digest.as_ref().unwrap().as_str(), images[0].bytes),
+        (&*digest, index.to_string().len() as u64)
+    );
 }

@@ -16,7 +16,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// Panics at every touch.
 pub struct Forbidden;
@@ -73,6 +73,8 @@ pub struct Counting {
     pub waiting: Arc<()>,
     /// Who answers for digests, and is asked in this order.
     pub answering: Mutex<Vec<(String, Arc<dyn Digests>)>>,
+    /// How long they take for it; nothing if it is not said.
+    pub pondering: Mutex<HashMap<String, Duration>>,
     /// Digests that were asked for.
     pub inquiries: Mutex<Vec<Digest>>,
     /// Whose claims were false.
@@ -97,6 +99,7 @@ impl Counting {
             faults: Mutex::default(),
             waiting: Arc::default(),
             answering: Mutex::default(),
+            pondering: Mutex::default(),
             inquiries: Mutex::default(),
             distrusted: Mutex::default(),
             alive: Arc::default(),
@@ -171,11 +174,15 @@ impl Network for Handle {
         let distrusted = self.0.distrusted.lock().clone();
         let answering = self.0.answering.lock().clone();
         let trusted = answering.into_iter().filter(|(peer, _)| !distrusted.contains(peer));
+        let (now, pondering) = (Instant::now(), self.0.pondering.lock().clone());
         let claims = trusted.flat_map(|(peer, digests)| {
             let files = digests.files(digest).unwrap();
-            files.into_iter().map(move |file| Claim { file, peer: peer.clone().into() })
+            let at = now + pondering.get(&peer).copied().unwrap_or_default();
+            files.into_iter().map(move |file| (at, Claim { file, peer: peer.clone().into() }))
         });
-        Box::new(Answers(claims.collect()))
+        let mut claims: Vec<_> = claims.collect();
+        claims.sort_by_key(|(at, _)| *at);
+        Box::new(Answers(claims.into()))
     }
 
     fn distrust(&self, claim: &Claim) {
@@ -183,12 +190,14 @@ impl Network for Handle {
     }
 }
 
-struct Answers(VecDeque<Claim>);
+struct Answers(VecDeque<(Instant, Claim)>);
 
 #[async_trait]
 impl Inquiry for Answers {
     async fn next(&mut self) -> Option<Claim> {
-        self.0.pop_front()
+        let (at, _) = self.0.front()?;
+        tokio::time::sleep_until(*at).await;
+        self.0.pop_front().map(|(_, claim)| claim)
     }
 }
 

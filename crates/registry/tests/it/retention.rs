@@ -12,11 +12,13 @@ use cidery_core::{Digest, Namespace, RootStore};
 use cidery_registry::{
     Config, Covered, Retained, Retention, TagRules,
     ops::{Action, Observers, Origin},
+    tree::{Image, ImageManifest},
 };
 use serde_json::{Value, json};
 use std::{
     num::NonZeroUsize,
-    time::{Duration, SystemTime},
+    ops::Range,
+    time::{Duration, Instant, SystemTime},
 };
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -111,6 +113,32 @@ async fn the_last_are_kept_and_the_others_go_with_their_images() {
     assert_eq!((again.covered, again.gone.len()), (4, 0));
     push_all(&node, "ci/app", &["b5"]).await;
     assert_eq!(gone(&retain(&node).await), ["ci/app:b3"]);
+}
+
+/// The value of a metric, as Prometheus gets it.
+async fn measured(node: &Node, name: &str) -> f64 {
+    let samples = crate::metrics::parse(node.get("/metrics").await.text());
+    samples.iter().find(|sample| sample.name == name).unwrap_or_else(|| panic!("{name} is missing")).value
+}
+
+#[tokio::test]
+async fn what_it_does_is_counted() {
+    let node = Node::with(config(vec![last("*", 1)])).await;
+    push_all(&node, "ci/app", &["a", "b", "c"]).await;
+    push(&node, "ci/app:d", &manifest("ci/app:c")).await;
+    node.registry.retain(true).await.unwrap();
+    assert_eq!(measured(&node, "cidery_retention_passes_total").await, 0.0, "a dry run is none");
+    let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    node.registry.retain(false).await.unwrap();
+    node.registry.retain(false).await.unwrap();
+    for (name, expected) in [("passes", 2.0), ("removed_tags", 3.0), ("removed_manifests", 2.0), ("failures", 0.0)] {
+        assert_eq!(measured(&node, &format!("cidery_retention_{name}_total")).await, expected, "{name}");
+    }
+    assert!(measured(&node, "cidery_last_retention_timestamp_seconds").await >= begun - 1.0);
+    assert!(measured(&node, "cidery_last_retention_duration_seconds").await > 0.0);
+    // Where there is no rule there is nothing to count.
+    let none = Node::new().await;
+    assert!(!none.get("/metrics").await.text().contains("retention"));
 }
 
 #[tokio::test]
@@ -235,6 +263,47 @@ async fn many_go_in_parts_and_leave_no_trace() {
     let root = |node: &Node| node.store.state(&Namespace::local()).unwrap().root.unwrap().cid;
     assert_eq!(root(&node), root(&fresh));
     assert_eq!(node.store.tag_times(&Namespace::local(), &"ci/app".parse().unwrap()).unwrap().len(), 3);
+}
+
+/// Puts tags of a manifest each into a repository, as one commit.
+async fn fill(node: &Node, repository: &str, numbers: Range<usize>) {
+    let (mut manifests, mut tags) = (Vec::new(), Vec::new());
+    for n in numbers {
+        let bytes = manifest(&format!("filled {n}")).to_string();
+        let digest = sha256(bytes.as_bytes());
+        manifests.push(ImageManifest { digest: digest.clone(), media_type: None, bytes: bytes.into() });
+        tags.push((format!("b{n:06}").parse().unwrap(), digest));
+    }
+    let tree = node.registry.tree(&Namespace::local()).unwrap();
+    tree.adopt(&repository.parse().unwrap(), Image { blobs: Vec::new(), manifests, tags }).await.unwrap();
+}
+
+/// A repository of 10,000 tags is looked through in seconds, and does not keep those waiting who push meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_repository_keeps_nobody_waiting() {
+    let node = Node::with(config(vec![last("b*", 9_000)])).await;
+    fill(&node, "ci/app", 0..1_000).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    fill(&node, "ci/app", 1_000..10_000).await;
+    let begun = Instant::now();
+    let dry = node.registry.retain(true).await.unwrap();
+    let planned = begun.elapsed();
+    assert_eq!((dry.covered, dry.gone[0].tags.len(), dry.gone[0].manifests.len()), (10_000, 1_000, 1_000));
+    let (registry, begun) = (node.registry.clone(), Instant::now());
+    let run = tokio::spawn(async move { registry.retain(false).await.unwrap() });
+    let (mut pushes, mut longest) = (0, Duration::ZERO);
+    while !run.is_finished() {
+        let begun = Instant::now();
+        push(&node, "other:1", &manifest(&format!("meanwhile {pushes}"))).await;
+        (pushes, longest) = (pushes + 1, longest.max(begun.elapsed()));
+    }
+    let (done, took) = (run.await.unwrap(), begun.elapsed());
+    println!("planned in {planned:?}, done in {took:?}, {pushes} pushes meanwhile, the longest {longest:?}");
+    assert_eq!(done, dry);
+    assert_eq!(tags(&node, "ci/app").await.len(), 9_000);
+    // Sane bounds for a build that is not optimized, on a machine that has much else to do.
+    assert!(planned < Duration::from_secs(60) && longest < Duration::from_secs(10), "{planned:?}, {longest:?}");
+    assert!(pushes > 20, "{pushes} pushes in {took:?}");
 }
 
 #[tokio::test]

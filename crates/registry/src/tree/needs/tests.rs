@@ -23,14 +23,14 @@ struct Repository(Needs);
 
 impl Repository {
     fn manifest(mut self, n: u8, children: &[u8], subject: Option<u8>) -> Self {
-        let children = children.iter().map(|child| digest(*child)).collect();
-        self.0.manifests.insert(digest(n), References { children, subject: subject.map(digest) });
+        let children: Vec<Digest> = children.iter().map(|child| digest(*child)).collect();
+        self.0.insert_manifest(digest(n), children.iter(), subject.map(digest));
         self
     }
 
     fn tag(mut self, tag: Tag, n: u8) -> Self {
         let targets = Targets { current: Some(digest(n)), ever: Arc::from([digest(n)]) };
-        self.0.tags.insert(tag, targets);
+        self.0.insert_tag(tag, &targets);
         self
     }
 
@@ -46,8 +46,8 @@ impl Repository {
     fn without(&self, units: &[Unit]) -> Self {
         let mut left = self.clone();
         for Unit { tags, manifests } in units {
-            tags.iter().for_each(|(tag, _)| drop(left.0.tags.remove(tag)));
-            manifests.iter().for_each(|digest| drop(left.0.manifests.remove(digest)));
+            tags.iter().for_each(|(tag, _)| left.0.remove_tag(tag));
+            manifests.iter().for_each(|digest| left.0.remove_manifest(digest));
         }
         left
     }
@@ -166,12 +166,10 @@ fn repository() -> impl Strategy<Value = Repository> {
 
 /// Why a manifest has to be there: by what is left of the repository, and by those that go.
 fn is_needed(left: &Needs, digest: &Digest, subject: Option<&Digest>) -> bool {
-    left.tags.values().any(|targets| targets.current.as_ref() == Some(digest))
-        || left
-            .manifests
-            .values()
-            .any(|other| other.children.contains(digest) || other.subject.as_ref() == Some(digest))
-        || subject.is_some_and(|subject| left.manifests.contains_key(subject))
+    let key = left.keys.of(digest);
+    left.tags.values().any(|marks| marks.current == Some(key))
+        || left.manifests.values().any(|other| other.children.contains(&key) || other.subject.as_ref() == Some(digest))
+        || subject.is_some_and(|subject| left.manifests.contains_key(&left.keys.of(subject)))
 }
 
 proptest! {
@@ -197,7 +195,7 @@ proptest! {
         }
         // Nothing stays that had a tag that went, and that nothing needs any more.
         let begun: BTreeSet<u8> =
-            gone.iter().filter_map(|tag| repository.0.current(tag)).filter(|d| left.0.manifests.contains_key(d)).map(number).collect();
+            gone.iter().filter_map(|tag| repository.0.current(tag)).filter(|d| left.0.manifests.contains_key(&left.0.keys.of(d))).map(number).collect();
         for n in begun {
             let as_signature = left.0.tags.keys().any(|tag| layout::companion_of(tag).is_some() && left.0.current(tag) == Some(&digest(n)));
             let subject = repository.0.subject(&digest(n));
@@ -216,7 +214,65 @@ proptest! {
             prop_assert_eq!(flat(&removed), flat(&units));
             prop_assert!(rest.0.manifests == left.0.manifests && rest.0.tags == left.0.tags);
         }
+        // What is counted is what is held.
+        let counted = left.0.tags.values().map(|marks| marks.ever.len()).sum::<usize>()
+            + left.0.manifests.values().map(|manifest| manifest.children.len()).sum::<usize>();
+        prop_assert_eq!(left.0.named, counted);
         // And then there is nothing more to do.
         prop_assert!(left.0.going(&tags, |_| false).is_empty());
     }
+}
+
+/// An index may name the same child as often as fits into it, and many indexes the same ones.
+#[test]
+fn what_is_named_is_bounded() {
+    let name: RepositoryName = "app".parse().unwrap();
+    let mut needs = Needs::default();
+    let child = digest(1);
+    needs.insert_manifest(digest(2), std::iter::repeat_n(&child, 50_000), None);
+    assert_eq!(needs.named, 1, "the same one counts once");
+    let many: Vec<Digest> = (0..1_u32 << 16)
+        .map(|n| {
+            let mut hash = [0; 32];
+            hash[..4].copy_from_slice(&n.to_be_bytes());
+            Digest::sha256(&hash)
+        })
+        .collect();
+    for n in 0..32 {
+        assert!(needs.check_size(&name).is_ok(), "{n}");
+        needs.insert_manifest(digest(100 + n), many.iter(), None);
+    }
+    let error = needs.check_size(&name).unwrap_err().to_string();
+    assert!(error.contains("delete indexes"), "{error}");
+    needs.remove_manifest(&digest(100));
+    assert!(needs.check_size(&name).is_ok());
+}
+
+/// What a commit of retention has to do in a large repository, beside reading what differs.
+#[test]
+fn a_hundred_thousand_tags() {
+    let mut needs = Needs::default();
+    let number = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        Digest::sha256(&hash)
+    };
+    for n in 0..50_000 {
+        // An index of one image each.
+        needs.insert_manifest(number(2 * n), [number(2 * n + 1)].iter(), None);
+        needs.insert_manifest(number(2 * n + 1), [].iter(), None);
+        for name in ["a", "b"] {
+            let targets = Targets { current: Some(number(2 * n)), ever: Arc::from([number(2 * n)]) };
+            needs.insert_tag(tag(&format!("{name}{n}")), &targets);
+        }
+    }
+    assert_eq!((needs.tags.len(), needs.manifests.len(), needs.named), (100_000, 100_000, 150_000));
+    let going: BTreeSet<Tag> = (0..32).flat_map(|n| [tag(&format!("a{n}")), tag(&format!("b{n}"))]).collect();
+    let begun = std::time::Instant::now();
+    let units = needs.going(&going, |_| false);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(units.len(), 32);
+    assert!(units.iter().all(|unit| (unit.tags.len(), unit.manifests.len()) == (2, 2)));
+    let one = needs.going(&[tag("a7")].into(), |_| false);
+    assert_eq!((one.len(), one[0].manifests.len()), (1, 0), "the other tag holds it");
 }

@@ -3,10 +3,18 @@
 use super::*;
 use crate::{
     rules::{Covered, Retention, TagRules},
-    tree::{commit::Edit, retire::Retirement, writer::Did},
+    tree::{
+        commit::Edit,
+        retire::{Retired, Retirement},
+        writer::Did,
+    },
 };
-use cidery_core::RootStore;
-use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
+use cidery_core::{RootStore, TagTime};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    time::{Duration, SystemTime},
+};
 
 const NAME: &str = "app";
 
@@ -27,19 +35,25 @@ fn of(manifest: &Value) -> Digest {
 }
 
 impl Rig {
-    /// One in which it is noted when tags are pushed, with some tags of one manifest each.
+    /// One where a rule keeps nothing, with some tags of one manifest each.
     async fn new(tags: &[(&str, &str)]) -> Self {
+        Self::keeping(None, tags).await
+    }
+
+    /// One where the last so many are kept.
+    async fn keeping(last: Option<usize>, tags: &[(&str, &str)]) -> Self {
         let store = MemoryStore::new();
-        let rule = Retention { covered: Covered::default(), keep_last: NonZeroUsize::new(1), ..Retention::default() };
+        let keep_last = last.and_then(NonZeroUsize::new);
+        let rule = Retention { covered: Covered::default(), keep_last, ..Retention::default() };
         let rules = TagRules::new(Vec::new(), vec![rule]);
         let (blocks, roots) = (Arc::new(store.clone()), Arc::new(store.clone()));
         let tree = Tree::open_with(Namespace::local(), blocks, roots, rules).await.unwrap();
         let rig = Self { store, tree };
         for (tag, note) in tags {
             rig.push(tag, note).await;
+            // What comes now comes later.
+            tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        // What comes now comes later.
-        tokio::time::sleep(Duration::from_millis(3)).await;
         rig
     }
 
@@ -48,20 +62,30 @@ impl Rig {
     }
 
     async fn plan(&self, tags: &[&str]) -> Retirement {
+        self.plan_at(tags, SystemTime::now()).await
+    }
+
+    async fn plan_at(&self, tags: &[&str], now: SystemTime) -> Retirement {
         let name = repository(NAME);
         let wanted: BTreeSet<_> = tags.iter().map(|name| tag(name)).collect();
         let plan = self.tree.plan(&name, wanted.clone(), None).await.unwrap();
         let mut times = self.store.tag_times(&Namespace::local(), &name).unwrap();
         times.retain(|tag, _| wanted.contains(tag));
         self.tree.shared.prepare_backlinks().await.unwrap();
-        plan.part(times)
+        plan.part(times, now)
     }
 
     /// What goes: tags, and manifests by what they say of themselves.
     async fn retire(&self, what: Retirement) -> (Vec<String>, Vec<Digest>) {
+        let retired = self.send(what).await;
+        assert!(!retired.stale);
+        (retired.tags.iter().map(|(tag, _)| tag.to_string()).collect(), retired.manifests)
+    }
+
+    async fn send(&self, what: Retirement) -> Retired {
         let done = self.tree.send(Edit::Retire { repository: repository(NAME), what }).await.unwrap();
         let Did::Retired(retired) = done.did else { panic!("it retires") };
-        (retired.tags.iter().map(|(tag, _)| tag.to_string()).collect(), retired.manifests)
+        retired
     }
 
     async fn stands_for(&self, name: &str) -> Option<Digest> {
@@ -79,6 +103,71 @@ async fn a_tag_that_was_pushed_again_stays() {
     assert_eq!(rig.retire(plan).await, (vec!["goes".to_owned()], vec![of(&manifest("three"))]));
     assert_eq!(rig.stands_for("same").await, Some(of(&manifest("one"))));
     assert_eq!(rig.stands_for("moved").await, Some(of(&manifest("four"))));
+}
+
+/// A tag that is among the last only since others went is among the last.
+#[tokio::test]
+async fn a_tag_that_a_rule_keeps_by_now_stays() {
+    for together in [false, true] {
+        let rig = Rig::keeping(Some(1), &[("a", "one"), ("b", "two"), ("c", "three")]).await;
+        let plan = rig.plan(&["a", "b"]).await;
+        let name = repository(NAME);
+        let gone = tag("c");
+        let delete = async {
+            rig.tree.delete_tag(&name, &gone).await.unwrap();
+        };
+        let done = if together {
+            // Their order is that of the queue.
+            tokio::join!(delete, rig.retire(plan)).1
+        } else {
+            delete.await;
+            rig.retire(plan).await
+        };
+        assert_eq!(done, (vec!["a".to_owned()], vec![of(&manifest("one"))]), "together: {together}");
+        assert_eq!(rig.stands_for("b").await, Some(of(&manifest("two"))));
+    }
+}
+
+/// Then its time does not tell: the latest that there was is kept.
+#[tokio::test]
+async fn a_tag_that_moved_after_the_clock_was_set_back_stays() {
+    let rig = Rig::new(&[("moved", "one"), ("goes", "two")]).await;
+    let later = |hours: u64| SystemTime::now() + Duration::from_secs(hours * 3600);
+    let ahead = ["moved", "goes"].map(|name| TagTime::new(repository(NAME), tag(name), later(1)));
+    rig.store.note_tags(&Namespace::local(), &ahead).unwrap();
+    let plan = rig.plan_at(&["moved", "goes"], later(2)).await;
+    rig.push("moved", "three").await;
+    assert_eq!(rig.retire(plan).await, (vec!["goes".to_owned()], vec![of(&manifest("two"))]));
+    assert_eq!(rig.stands_for("moved").await, Some(of(&manifest("three"))));
+}
+
+/// Everybody waits for the writer: what would take it long is looked for beside it.
+#[tokio::test]
+async fn the_writer_reads_little_and_nothing_anew() {
+    let rig = Rig::new(&[("a", "one"), ("b", "two")]).await;
+    let plan = rig.plan(&["a"]).await;
+    // Very much comes meanwhile.
+    for batch in 0..3 {
+        let tags: Vec<_> = (0..500).map(|n| tag(&format!("t{batch}-{n}"))).collect();
+        let push = crate::tree::Push {
+            reference: by_digest(&of(&manifest("two"))),
+            tags,
+            media_type: None,
+            bytes: bytes(&manifest("two")),
+            missing: crate::tree::Missing::Accept,
+            may: crate::tree::May::default(),
+        };
+        rig.tree.push(&repository(NAME), push).await.unwrap();
+    }
+    assert!(rig.send(plan).await.stale);
+    // What it was planned from is lost, as after a collection.
+    let plan = rig.plan(&["a"]).await;
+    plan.forget();
+    let lost = rig.send(plan).await;
+    assert!(lost.stale && lost.tags.is_empty() && lost.manifests.is_empty(), "{lost:?}");
+    assert_eq!(rig.stands_for("a").await, Some(of(&manifest("one"))));
+    let plan = rig.plan(&["a"]).await;
+    assert_eq!(rig.retire(plan).await, (vec!["a".to_owned()], vec![of(&manifest("one"))]));
 }
 
 /// A builder pushes its platforms first, and the index that names them afterwards: one that was there already leaves no

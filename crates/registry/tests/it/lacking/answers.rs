@@ -69,6 +69,37 @@ async fn a_registry_passes() {
     suite::digests(Trees { store, digests });
 }
 
+/// Peers may go on reading below a root that was published lately, by its CID. But nobody is told of what is not
+/// published any more: by its digest alone it would be found by whoever knows that, for as long as history is kept.
+#[tokio::test]
+async fn only_what_is_published_now_is_told_of() {
+    let node = Node::new().await;
+    let data = noise(4, 2 * MIB);
+    let manifest = node.push_image("app", "1", &[&data]).await;
+    let digests = node.registry.digests(Arc::new(node.store.clone()));
+    let told = || digests.files(&sha256(&data)).unwrap().len();
+    assert_eq!(told(), 0);
+    node.publish();
+    assert_eq!(told(), 1);
+    let before = node.store.state(&Namespace::local()).unwrap().published.unwrap().root;
+    node.store.unpublish(&Namespace::local()).unwrap();
+    assert_eq!(told(), 0);
+    // Again, and then it leaves what is published while the root that had it is still kept.
+    node.publish();
+    assert_eq!(told(), 1);
+    assert_eq!(node.delete(format!("/v2/app/manifests/{manifest}")).await.status, StatusCode::ACCEPTED);
+    node.registry.tidy(Duration::from_secs(3600)).await;
+    let now = node.store.state(&Namespace::local()).unwrap().published.unwrap().root;
+    assert_ne!(now, before);
+    assert_eq!(node.head(format!("/v2/app/blobs/{}", sha256(&data))).await.status, StatusCode::OK, "it is a link");
+    assert_eq!(told(), 0);
+    // What was deleted is not told of either where an earlier root is published that has it.
+    node.store.publish(&Namespace::local(), PublishMode::Once(before)).unwrap();
+    assert_eq!(told(), 0);
+    let config = sha256(br#"{"architecture":"amd64","os":"linux"}"#);
+    assert_eq!(digests.files(&config).unwrap(), []);
+}
+
 #[tokio::test]
 async fn files_are_named_and_nothing_else() {
     let store = MemoryStore::new();

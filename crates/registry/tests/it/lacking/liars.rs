@@ -19,14 +19,35 @@ pub(super) fn offer(pair: &Pair, data: &[u8]) -> BlobFile {
     BlobFile { cid: file.cid, size: file.size }
 }
 
+/// The same bytes as another file: one that has the file as its only part.
+pub(super) fn wrapped(pair: &Pair, file: BlobFile) -> BlobFile {
+    let varint = |mut n: u64| {
+        let mut bytes = Vec::new();
+        while n >= 0x80 {
+            bytes.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    };
+    // UnixFS (type 2, a file; its size; the sizes of its parts), in a DAG-PB node of one link.
+    let data = [&[0x08, 2, 0x18][..], &varint(file.size), &[0x20], &varint(file.size)].concat();
+    let cid = file.cid.to_bytes();
+    let link = [&[0x0a, cid.len() as u8][..], &cid, &[0x12, 0, 0x18], &varint(file.size + 1000)].concat();
+    let node = [&[0x12, link.len() as u8][..], &link, &[0x0a, data.len() as u8], &data].concat();
+    let block = cidery_core::Block::of(cidery_core::codec::DAG_PB, node);
+    Blockstore::put(&pair.origin.store, &block, Origin::Peer).unwrap();
+    BlobFile { cid: *block.cid(), size: file.size }
+}
+
 /// Has a peer, who is asked first, say that these files hold a digest.
-fn lie(pair: &Pair, peer: &str, digest: &Digest, files: &[BlobFile]) {
+pub(super) fn lie(pair: &Pair, peer: &str, digest: &Digest, files: &[BlobFile]) {
     let lies = MemoryDigests::new(pair.origin.store.clone());
     files.iter().for_each(|file| lies.add(digest, *file));
     pair.network.answering.lock().insert(0, (peer.into(), Arc::new(lies)));
 }
 
-fn distrusted(pair: &Pair) -> Vec<String> {
+pub(super) fn distrusted(pair: &Pair) -> Vec<String> {
     pair.network.distrusted.lock().clone()
 }
 

@@ -1,6 +1,7 @@
 //! Blobs that manifests name and nobody pushed, fetched by their digests from peers.
 
 mod answers;
+mod late;
 mod liars;
 
 use crate::{
@@ -171,6 +172,42 @@ async fn what_was_purged_does_not_come_back() {
     pair.node.get(at(&data)).await.is_error(404, "BLOB_UNKNOWN");
     assert_eq!(pair.network.inquiries.lock().len(), 1);
     assert_eq!(pair.node.registry.digests(Arc::new(pair.node.store.clone())).files(&sha256(&data)).unwrap(), []);
+}
+
+/// By another algorithm than that of blocks too, and also where peers have it as another file.
+#[tokio::test]
+async fn what_was_purged_by_another_algorithm_does_not_come_back() {
+    let origin = Node::new().await;
+    let data = noise(24, 2 * MIB);
+    let location = origin.start("app").await;
+    let put = origin.request(Method::PUT, format!("{location}?digest={}", sha512(&data))).body(data.clone());
+    assert_eq!(put.send().await.status, StatusCode::CREATED);
+    let manifest = image((origin.push_blob("app", b"{}").await, 2), &[(sha512(&data), data.len())]);
+    assert_eq!(origin.push_manifest("app", "1", &manifest).await.status, StatusCode::CREATED);
+    let pair = Pair::of(Config::default(), true, origin).await;
+    let digests = pair.origin.registry.digests(Arc::new(pair.origin.store.clone()));
+    pair.network.answering.lock().push(("origin".into(), digests));
+    let mine = image((sha256(b"own"), 3), &[(sha512(&data), data.len())]);
+    assert_eq!(pair.node.push_manifest("mine", "1", &mine).await.status, StatusCode::CREATED);
+    let path = format!("/v2/mine/blobs/{}", sha512(&data));
+    assert!(pair.node.get(&path).await.body == data);
+    let told = |node: &Node| node.registry.digests(Arc::new(node.store.clone())).files(&sha512(&data)).unwrap();
+    assert_eq!(told(&pair.node).len(), 1);
+    pair.node.registry.purge(&sha512(&data)).await.unwrap();
+    // Another file of the same bytes was not withdrawn with it.
+    let another = liars::wrapped(&pair, liars::offer(&pair, &data));
+    liars::lie(&pair, "another", &sha512(&data), &[another]);
+    pair.node.get(&path).await.is_error(404, "BLOB_UNKNOWN");
+    assert_eq!(pair.network.inquiries.lock().len(), 1, "nobody is asked");
+    assert_eq!(told(&pair.node), []);
+    // It comes back by a push, and is told of then where it is published.
+    let location = pair.node.start("mine").await;
+    let put = pair.node.request(Method::PUT, format!("{location}?digest={}", sha512(&data))).body(data.clone());
+    assert_eq!(put.send().await.status, StatusCode::CREATED);
+    assert!(pair.node.get(&path).await.body == data);
+    pair.node.registry.tidy(Duration::from_secs(3600)).await;
+    pair.node.publish();
+    assert_eq!(told(&pair.node).len(), 1);
 }
 
 #[tokio::test]
