@@ -1,6 +1,6 @@
 //! What was read from trees, by CID: immutable, so never stale, and bounded by bytes.
 
-use super::{Blob, Descriptor, Manifest, tagged::Targets};
+use super::{Blob, Descriptor, Manifest, repositories::Children, tagged::Targets};
 use cidery_core::{Bytes, Cid, Digest, Reference, RepositoryName, Tag};
 use parking_lot::Mutex;
 use std::{
@@ -36,6 +36,8 @@ pub(super) enum Key {
     Size(Cid),
     /// A tag's directory.
     Targets(Cid),
+    /// A directory between the repositories.
+    Children(Cid),
 }
 
 #[derive(Clone)]
@@ -47,6 +49,7 @@ pub(super) enum Value {
     Referrers(Arc<[Descriptor]>),
     Size(u64),
     Targets(Targets),
+    Children(Children),
 }
 
 /// Two generations: what was used since the last turn, and what was used before it. A turn drops
@@ -152,7 +155,7 @@ impl Shard {
 impl Key {
     fn weight(&self) -> usize {
         match self {
-            Self::Node(_) | Self::Tags(_) | Self::Size(_) | Self::Targets(_) => 0,
+            Self::Node(_) | Self::Tags(_) | Self::Size(_) | Self::Targets(_) | Self::Children(_) => 0,
             Self::Manifest(_, name, reference) => {
                 name.as_str().len()
                     + match reference {
@@ -177,6 +180,7 @@ impl Value {
             Self::Blob(blob) => blob.digest.as_str().len(),
             Self::Referrers(list) => list.iter().map(Descriptor::weight).sum(),
             Self::Size(_) => 0,
+            Self::Children(children) => children.weight(),
             Self::Targets(targets) => targets.current.iter().chain(&*targets.ever).map(digest_weight).sum(),
         }
     }
