@@ -233,7 +233,13 @@ impl Shared {
             complete.then(|| blobs.iter().filter(|digest| !named.has(digest)).cloned().collect())
         };
         let _one = self.preparing.lock().await;
-        ask(&self.named, view, repository, question).await
+        let kept = self.named.lock().contains_key(repository);
+        let answer = ask(&self.named, view, repository, question).await;
+        if !kept {
+            // Whoever goes through all repositories does not come back to this one soon.
+            self.named.lock().remove(repository);
+        }
+        answer
     }
 
     /// Those of `digests` that manifests of the repository refer to, and whether that is all of them: a manifest that
