@@ -49,7 +49,7 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
     let result = match cli.command {
         cli::Command::Serve(options) => {
             let settings = settings.serve(options)?;
-            let access = serve::init_logging(settings.access_log.as_ref())?;
+            let access = ops::log::init(settings.access_log.as_ref())?;
             runtime.block_on(serve::run(settings, access))
         }
         command => runtime.block_on(commands::run(command, &settings)),
