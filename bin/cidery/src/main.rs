@@ -27,13 +27,12 @@ mod settings;
 mod tls;
 mod units;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     allocator::set_up();
     line::end_with_the_pipe();
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
