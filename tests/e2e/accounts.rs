@@ -41,7 +41,7 @@ rights = ["push"]
 "#;
 
 /// Runs a command that reads `input`; what it said, and whether it went well.
-fn with_input(command: &mut Command, input: &str) -> (bool, String) {
+pub fn with_input(command: &mut Command, input: &str) -> (bool, String) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It may have ended before it read anything.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -51,7 +51,7 @@ fn with_input(command: &mut Command, input: &str) -> (bool, String) {
 }
 
 #[track_caller]
-fn ok((well, said): (bool, String)) -> String {
+pub fn ok((well, said): (bool, String)) -> String {
     assert!(well, "{said}");
     said
 }

@@ -1,6 +1,11 @@
 //! The command line's promises: fields, exit codes, one line for an error.
 
-use cidery_tests::{Node, http, node::binary, process::refusal, run_err};
+use cidery_tests::{
+    Node, http,
+    node::binary,
+    process::{Daemon, refusal},
+    run_err,
+};
 use std::process::Command;
 
 /// The fields others script against.
@@ -126,9 +131,48 @@ fn flags_over_environment_over_file() {
     assert!(said(None, None).contains("from-the-file"));
     assert!(said(None, Some("from-the-environment")).contains("from-the-environment"));
     assert!(said(Some("from-the-flag"), Some("from-the-environment")).contains("from-the-flag"));
-    std::fs::write(&config, "htttp = \"127.0.0.1:1\"\n").unwrap();
-    let wrong = said(None, None);
-    assert!(wrong.lines().count() == 1 && wrong.contains("line 1"), "{wrong}");
+    // What is wrong in the file is named with the file, and so is what only a look at all of it shows.
+    for (text, needle) in [
+        ("\nhtttp = \"127.0.0.1:1\"", "line 2: there is no key htttp, but http"),
+        ("[[access]]\nusers = [\"@ops\"]\nrepositories = [\"**\"]\nrights = [\"all\"]", "[groups]"),
+        ("[[tags]]\nimmutable = false", "[[tags]] number 1"),
+        ("[[webhook]]\nurl = \"ci.example\"", "webhook 1"),
+    ] {
+        std::fs::write(&config, text).unwrap();
+        let wrong = refusal(&mut Node::serve(&data("any"), &["--config", config.to_str().unwrap()]));
+        assert!(wrong.contains(config.to_str().unwrap()) && wrong.contains(needle), "{wrong}");
+    }
+}
+
+/// Container managers set variables to nothing for what nobody filled in.
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let definition = cidery_tests::run(Command::new(binary()).args(["serve", "--help"]));
+    let variables: Vec<_> = definition.split("CIDERY_").skip(1).map(|rest| rest.split('=').next().unwrap()).collect();
+    assert!(variables.len() > 30, "{variables:?}");
+    let parent = tempfile::TempDir::new().unwrap();
+    let data = parent.path().join("data");
+    let flags = Node::serve(&data, &[] as &[&str]);
+    let start = |chosen: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        command.args(flags.get_args());
+        for name in &variables {
+            command.env(format!("CIDERY_{name}"), "");
+        }
+        let mut daemon = Daemon::start(command.envs(chosen.iter().copied()));
+        daemon.wait_for_line("Next:");
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.trim_start().starts_with("registry ")).unwrap();
+        let http = line.rsplit("://").next().unwrap().trim().to_owned();
+        (daemon, http)
+    };
+    let status = |http: &str| http::get_with(&format!("http://{http}/v2/"), &[("host", "registry.lan")]).status;
+    let (mut daemon, http) = start(&[]);
+    assert_eq!((status(&http), http::push_blob(&http, "app", b"x")), (403, 201));
+    daemon.stop();
+    // The others still say what they say.
+    let (_daemon, http) = start(&[("CIDERY_HOSTS", "registry.lan,"), ("CIDERY_READ_ONLY", "yes")]);
+    assert_eq!((status(&http), http::push_blob(&http, "app", b"x")), (200, 405));
 }
 
 /// Others on the machine can't read private images.

@@ -7,6 +7,7 @@ mod crane;
 mod docker;
 mod estargz;
 mod helm;
+mod logins;
 mod oras;
 mod page;
 mod podman;

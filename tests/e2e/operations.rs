@@ -170,7 +170,7 @@ fn who_did_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (access, audit, config, cert, key) = (at("access"), at("audit"), at("config"), at("pem"), at("key"));
-    Authority::new("ca").write_server(&cert, &key);
+    Authority::new("ca").server().write(&cert, &key);
     let (url, events) = endpoint();
     fs::write(&config, format!("[[webhook]]\nurl = {url:?}\n")).unwrap();
     let files = ["--tls-cert", text(&cert), "--tls-key", text(&key), "--config", text(&config)];

@@ -21,7 +21,7 @@ impl Files {
             Self { directory: TempDir::with_prefix("cidery-tls-").unwrap(), authority: Authority::new("first") };
         fs::create_dir(files.at("certs")).unwrap();
         files.authority.write(&files.at("certs/ca.crt"));
-        files.authority.write_server(&files.at("server.pem"), &files.at("server.key"));
+        files.authority.server().write(&files.at("server.pem"), &files.at("server.key"));
         files
     }
 
@@ -80,7 +80,7 @@ fn skopeo_with_a_client_certificate() {
     // Without a certificate there is no way in.
     let said = run_err(&mut push());
     assert!(said.contains("certificate"), "{said}");
-    files.authority.write_client(&files.at("certs/client.cert"), &files.at("certs/client.key"));
+    files.authority.client().write(&files.at("certs/client.cert"), &files.at("certs/client.key"));
     run(&mut push());
     let copy = format!("oci:{}:1", files.at("copy").display());
     run(Command::new(&skopeo).args(["--insecure-policy", "copy", "--src-cert-dir", text(&certs), &image, &copy]));
@@ -118,14 +118,14 @@ fn certificates_are_renewed() {
     let second = Authority::new("second");
     second.write(&files.at("second.crt"));
     // Another certificate, and not yet its key: as it is for a moment, whoever renews it.
-    second.write_server(&files.at("server.pem"), &files.at("next.key"));
+    second.server().write(&files.at("server.pem"), &files.at("next.key"));
     node.daemon().wait_for_line("those before stay in use");
     assert_eq!(gets_in("certs/ca.crt", &node), Some(true));
     fs::rename(files.at("next.key"), files.at("server.key")).unwrap();
     wait_for("the new certificate", || gets_in("second.crt", &node).filter(|is_in| *is_in));
     assert_eq!(gets_in("certs/ca.crt", &node), Some(false));
 
-    files.authority.write_server(&files.at("server.pem"), &files.at("server.key"));
+    files.authority.server().write(&files.at("server.pem"), &files.at("server.key"));
     let before = node.daemon().log().matches("were read again").count();
     run(Command::new("kill").args(["-HUP", &node.daemon().id().to_string()]));
     wait_for("the signal", || (node.daemon().log().matches("were read again").count() > before).then_some(()));
@@ -148,7 +148,7 @@ fn files_that_do_not_do_stop_the_start() {
     let said = serve(&["--tls-cert", text(&key), "--tls-key", text(&key)]);
     assert!(said.contains("no certificate") && said.contains("server.key"), "{said}");
     let other = files.at("other.key");
-    files.authority.write_server(&files.at("other.pem"), &other);
+    files.authority.server().write(&files.at("other.pem"), &other);
     let said = serve(&["--tls-cert", text(&cert), "--tls-key", text(&other)]);
     assert!(said.contains("certificate and its key"), "{said}");
     assert!(serve(&["--cors", "*"]).contains("https://ui.example"));

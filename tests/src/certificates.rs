@@ -9,6 +9,22 @@ pub struct Authority {
     key: KeyPair,
 }
 
+/// A certificate with its key, in PEM.
+pub struct Pair {
+    /// The certificate.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl Pair {
+    /// Writes both.
+    pub fn write(&self, cert: &Path, key: &Path) {
+        fs::write(cert, &self.cert).unwrap();
+        fs::write(key, &self.key).unwrap();
+    }
+}
+
 impl Authority {
     /// A new one, that nobody trusts yet.
     pub fn new(name: &str) -> Self {
@@ -19,28 +35,33 @@ impl Authority {
         Self { cert: params.self_signed(&key).unwrap(), key }
     }
 
-    /// Writes its own certificate.
+    /// Its own certificate, in PEM.
+    pub fn pem(&self) -> String {
+        self.cert.pem()
+    }
+
+    /// Writes that.
     pub fn write(&self, file: &Path) {
-        fs::write(file, self.cert.pem()).unwrap();
+        fs::write(file, self.pem()).unwrap();
     }
 
-    /// Writes a certificate for a server on this machine, and its key.
-    pub fn write_server(&self, cert: &Path, key: &Path) {
-        self.issue(ExtendedKeyUsagePurpose::ServerAuth, cert, key);
+    /// A certificate for a server on this machine, which is called `registry.example.com` too.
+    pub fn server(&self) -> Pair {
+        self.issue(ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// Writes a certificate for a client, and its key.
-    pub fn write_client(&self, cert: &Path, key: &Path) {
-        self.issue(ExtendedKeyUsagePurpose::ClientAuth, cert, key);
+    /// A certificate for a client.
+    pub fn client(&self) -> Pair {
+        self.issue(ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, usage: ExtendedKeyUsagePurpose, cert: &Path, key: &Path) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    fn issue(&self, usage: ExtendedKeyUsagePurpose) -> Pair {
+        let names = ["localhost", "127.0.0.1", "registry.example.com"].map(str::to_owned);
+        let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![usage];
         params.distinguished_name.push(DnType::CommonName, "a test");
         let pair = KeyPair::generate().unwrap();
         let signed = params.signed_by(&pair, &self.cert, &self.key).unwrap();
-        fs::write(cert, signed.pem()).unwrap();
-        fs::write(key, pair.serialize_pem()).unwrap();
+        Pair { cert: signed.pem(), key: pair.serialize_pem() }
     }
 }

@@ -3,10 +3,10 @@
 use crate::{Options, report::Report};
 use anyhow::{Context, Result};
 use cidery_tests::{
-    Node,
+    Nginx, Node,
     docker::noise,
     http as client,
-    process::{Daemon, component, free_port, run, text},
+    process::{free_port, run, text},
     stock::StockRegistry,
     wire::Client,
 };
@@ -109,14 +109,17 @@ pub fn pull(options: &Options, report: &mut Report) -> Result<()> {
     Client::connect(&node.http)?.push("bench", &digest, &bytes)?;
     Client::connect(&stock.host)?.push("bench", &digest, &bytes)?;
     fs::write(served.path().join("blob"), &bytes)?;
-    let nginx = Nginx::start(served.path())?;
+    let address = format!("127.0.0.1:{}", free_port());
+    let server = format!("sendfile on; tcp_nopush on; server {{ listen {address}; root {}; }}", text(served.path()));
+    let nginx =
+        Nginx::start(&address, &server).with_context(|| format!("nginx is missing: apt install {}", Nginx::PACKAGE))?;
     settle()?;
 
     let target = format!("/v2/bench/blobs/{digest}");
     let contestants: [(&str, &str, &str); 3] = [
         ("cidery", &node.http, &target),
         ("docker-registry", &stock.host, &target),
-        ("nginx, sendfile", &nginx.host, "/blob"),
+        ("nginx, sendfile", &nginx.address, "/blob"),
     ];
     let mut figures = [vec![], vec![], vec![]];
     for run in 0..=options.runs {
@@ -133,7 +136,7 @@ pub fn pull(options: &Options, report: &mut Report) -> Result<()> {
     let [ours, theirs, nginxs] = figures;
     report.add(&work, names[0], "MB/s", ours, Some(node.daemon().peak_memory()));
     report.add(&work, names[1], "MB/s", theirs, Some(stock.peak_memory()));
-    report.add(&work, names[2], "MB/s", nginxs, Some(nginx.daemon.peak_memory()));
+    report.add(&work, names[2], "MB/s", nginxs, Some(nginx.peak_memory()));
     Ok(())
 }
 
@@ -180,36 +183,4 @@ fn requests(host: &str) -> Result<f64> {
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a worker panicked")))
     })?;
     Ok(count.into_inner() as f64 / start.elapsed().as_secs_f64())
-}
-
-/// nginx, one worker a core, sendfile on.
-struct Nginx {
-    daemon: Daemon,
-    _directory: TempDir,
-    host: String,
-}
-
-impl Nginx {
-    fn start(root: &Path) -> Result<Self> {
-        let program = component("nginx", "nginx-light").context("nginx is missing: apt install nginx-light")?;
-        let directory = TempDir::with_prefix("cidery-nginx-")?;
-        let port = free_port();
-        let at = |name: &str| text(&directory.path().join(name)).to_owned();
-        let config = format!(
-            "daemon off; user root; worker_processes auto; pid {pid}; error_log {log};\n\
-             events {{ worker_connections 256; }}\n\
-             http {{ sendfile on; tcp_nopush on; access_log off; client_body_temp_path {tmp}; proxy_temp_path {tmp};\n\
-             fastcgi_temp_path {tmp}; uwsgi_temp_path {tmp}; scgi_temp_path {tmp};\n\
-             server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n",
-            pid = at("pid"),
-            log = at("error.log"),
-            tmp = at("tmp"),
-            root = text(root)
-        );
-        fs::write(directory.path().join("nginx.conf"), config)?;
-        let daemon = Daemon::start(Command::new(program).args(["-c", &at("nginx.conf")]));
-        let host = format!("127.0.0.1:{port}");
-        cidery_tests::process::wait_for("nginx", || Client::connect(&host).ok().map(drop));
-        Ok(Self { daemon, _directory: directory, host })
-    }
 }

@@ -7,8 +7,8 @@ pub use serve::Serve;
 pub use user::{Accounts, User, UserAdd, UserRemove, UserToken};
 
 use crate::units::Size;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use clap::{Args, Command as Definition, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::{env, path::PathBuf};
 
 /// An IPFS node with an OCI registry inside: docker push here, docker pull anywhere.
 #[derive(Debug, Parser)]
@@ -27,6 +27,23 @@ pub struct Cli {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What was typed, completed from the environment. Ends the program where that is not possible.
+    pub fn read() -> Self {
+        let matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// A variable that is set to nothing says nothing: it is as if it were not set.
+fn without_empty_variables(definition: Definition) -> Definition {
+    // A definition cannot take its variable back, but have another one, and none is called that.
+    let heard = |name: &std::ffi::OsStr| env::var_os(name).is_none_or(|value| !value.is_empty());
+    definition
+        .mut_args(|arg| if arg.get_env().is_none_or(heard) { arg } else { arg.env("").hide_env(true) })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Options every command takes.
@@ -320,53 +337,4 @@ pub struct Import {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_promised_spellings_parse() {
-        for line in [
-            "cidery serve --data d --http 127.0.0.1:0 --swarm /ip4/127.0.0.1/tcp/0 --swarm /ip4/127.0.0.1/udp/0/quic-v1 \
-             --peer /ip4/1.2.3.4/tcp/1/p2p/x --bootstrap none --mdns off --dns 127.0.0.1:53",
-            "cidery serve --cache-limit 50GiB --store-limit 500MB --reserve 0 --history 1 --upload-expiry 24h --blob-expiry 30m",
-            "cidery serve --require-references --require-platforms linux/amd64,linux/arm64 --deletes=false --read-only",
-            "cidery serve --require-references=false",
-            "cidery serve --tls-cert c --tls-key k --tls-client-ca a --tls-client optional --cors https://ui.example \
-             --max-connections 10 --max-uploads 2 --max-downloads 3 --header-timeout 5s --stall-timeout 1m --search-timeout 10s",
-            "cidery serve --metrics 127.0.0.1:9100 --access-log stderr --audit-log /var/log/cidery/audit.jsonl",
-            "cidery status --data d --json",
-            "cidery publish local --once --data d --json",
-            "cidery publish",
-            "cidery unpublish local --data d",
-            "cidery images --data d --json",
-            "cidery pull example.com/app:1 --data d",
-            "cidery pin add example.com/app:1 --data d --json",
-            "cidery pin rm example.com/app:1 --data d --json",
-            "cidery pin ls --data d --json",
-            "cidery export hello:1 out --format docker --data d",
-            "cidery import layout --as hello:1 --data d",
-            "cidery serve --htpasswd f --anonymous-pull --trusted-proxies 10.0.0.0/8,::1 --insecure-auth",
-            "cidery user add alice --password-stdin --data d",
-            "cidery user remove alice --data d",
-            "cidery user list --data d --json",
-            "cidery user token alice --name ci --expires 90days --rights pull,create --data d --json",
-            "cidery user token alice --list --json",
-            "cidery user token alice --revoke ci",
-            "cidery gc --all --data d --json",
-            "cidery retention --dry-run --data d --json",
-            "cidery purge sha256:0 --data d --json",
-            "cidery backup copy --data d --json",
-            "cidery du --data d --json",
-            "cidery scrub --rate 200MiB --data d --json",
-            "cidery scrub",
-        ] {
-            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
-        }
-    }
-}
+mod tests;

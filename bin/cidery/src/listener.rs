@@ -1,7 +1,7 @@
 //! What the registry's listener is told: TLS, limits, and pages of other sites.
 
 use crate::{tls::Files, units::Time};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cidery_registry::{Config, Origin};
 use clap::{Args, ValueEnum};
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -106,7 +106,7 @@ impl Flags {
         };
         Ok(Listener {
             tls,
-            cors: self.cors.iter().map(|text| text.trim().parse()).collect::<Result<_, _>>()?,
+            cors: self.cors.iter().map(|text| text.trim().parse().context("--cors")).collect::<Result<_>>()?,
             max_connections: self.max_connections.map(NonZeroUsize::get),
             max_uploads: self.max_uploads.map(NonZeroUsize::get),
             max_downloads: self.max_downloads.map(NonZeroUsize::get),
@@ -164,7 +164,7 @@ mod tests {
             (Flags { tls_client_ca: Some("a".into()), ..Flags::default() }, "--tls-cert"),
             (Flags { cors: vec!["*".into()], ..Flags::default() }, "https://ui.example"),
         ] {
-            let error = wrong.settle().expect_err(hint).to_string();
+            let error = format!("{:#}", wrong.settle().expect_err(hint));
             assert!(error.contains(hint), "{error}");
         }
     }

@@ -27,13 +27,12 @@ mod settings;
 mod tls;
 mod units;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     allocator::set_up();
     line::end_with_the_pipe();
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,7 +48,7 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
     let result = match cli.command {
         cli::Command::Serve(options) => {
             let settings = settings.serve(options)?;
-            let access = serve::init_logging(settings.access_log.as_ref())?;
+            let access = ops::log::init(settings.access_log.as_ref())?;
             runtime.block_on(serve::run(settings, access))
         }
         command => runtime.block_on(commands::run(command, &settings)),

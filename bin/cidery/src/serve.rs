@@ -3,13 +3,7 @@
 use crate::{
     commands::bar::{self, count},
     control::server::Control,
-    ops::{
-        access::{self, AccessLog},
-        around::Around,
-        lines::{Care, Destination, Lines},
-        records::Records,
-        webhook::Source,
-    },
+    ops::{around::Around, lines::Lines, records::Records, webhook::Source},
     publisher::{self, Publisher},
     settings::{Bootstrap, ServeSettings},
 };
@@ -19,16 +13,13 @@ use cidery_blockstore::{DiskStore, Options};
 use cidery_core::{Blockstore, Namespace, Network, PublicBlocks, RootStore};
 use cidery_node::{Config as NodeConfig, Identity, Node};
 use cidery_registry::{Config as RegistryConfig, Registry};
-use std::{
-    fs, io, io::IsTerminal, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration,
-};
+use std::{fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::spawn_blocking,
 };
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The file with the node's key, in the data directory.
 pub const IDENTITY: &str = "identity";
@@ -41,29 +32,6 @@ pub const TOKEN_KEY: &str = "token-key";
 
 /// How long requests that are under way may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// What a person who runs a node wants to read. Those at error warn of what is no trouble: no bootstrap
-/// peers, no route to some address while others are tried, and a peer that asks more than it may at once.
-const DEFAULT_LOG: &str =
-    "warn,cidery=info,cidery::access=off,libp2p_kad=error,libp2p_request_response=error,quinn_udp=error";
-
-/// Logs go to standard error; `CIDERY_LOG` takes `tracing` filter directives. Requests are logged by themselves, where
-/// `access` says.
-pub fn init_logging(access: Option<&Destination>) -> Result<Option<Arc<Lines>>> {
-    let mut directives = std::env::var("CIDERY_LOG").unwrap_or_else(|_| DEFAULT_LOG.to_owned());
-    if !directives.contains(access::TARGET) {
-        // Whoever wants to know more does not want every request.
-        directives = format!("{directives},{}=off", access::TARGET);
-    }
-    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
-    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    let lines = access.map(|to| Lines::open("access log", to, access::QUEUE, Care::Drop)).transpose()?.map(Arc::new);
-    let requests = lines
-        .clone()
-        .map(|lines| AccessLog(lines).with_filter(filter_fn(|metadata| metadata.target() == access::TARGET)));
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(requests).init();
-    Ok(lines)
-}
 
 /// Runs the node; `requests` is the access log.
 pub async fn run(mut settings: ServeSettings, requests: Option<Arc<Lines>>) -> Result<()> {
@@ -261,7 +229,11 @@ fn node_config(settings: &ServeSettings) -> Result<NodeConfig> {
 /// Says who it is, where it is, and what to type next.
 async fn introduce(settings: &ServeSettings, http: SocketAddr, node: &Node, store: &DiskStore, access: &Access) {
     let stats = store.stats();
-    let host = if http.ip().is_loopback() { format!("localhost:{}", http.port()) } else { http.to_string() };
+    let host = match http.ip() {
+        // What listens everywhere listens here too.
+        ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", http.port()),
+        _ => http.to_string(),
+    };
     let data = match &settings.data {
         path if *path == crate::settings::default_data().unwrap_or_default() => String::new(),
         path => format!(" --data {}", path.display()),

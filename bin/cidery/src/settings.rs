@@ -1,6 +1,7 @@
 //! Flags over environment over a small TOML file over defaults, turned into usable values in one step.
 
 mod access;
+mod explain;
 mod tags;
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
         lines::Destination,
         webhook::{Hook, Webhook},
     },
-    units::{Size, Time},
+    units::{Size, Time, an_address},
 };
 use anyhow::{Context, Result, bail};
 use cidery_registry::{TagRules, tree::Platform};
@@ -27,8 +28,13 @@ use std::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 struct File {
+    /// Where it is, for messages.
+    #[serde(skip)]
+    path: Option<PathBuf>,
     data: Option<PathBuf>,
+    #[serde(deserialize_with = "an_address")]
     http: Option<SocketAddr>,
+    #[serde(deserialize_with = "an_address")]
     metrics: Option<SocketAddr>,
     access_log: Option<Destination>,
     audit_log: Option<Destination>,
@@ -37,6 +43,7 @@ struct File {
     peer: Vec<String>,
     bootstrap: Vec<String>,
     mdns: Option<Switch>,
+    #[serde(deserialize_with = "an_address")]
     dns: Option<SocketAddr>,
     hosts: Vec<String>,
     cache_limit: Option<Size>,
@@ -61,14 +68,24 @@ struct File {
     stall_timeout: Option<Time>,
     search_timeout: Option<Time>,
     htpasswd: Option<PathBuf>,
-    anonymous_pull: bool,
+    anonymous_pull: Option<bool>,
     trusted_proxies: Vec<String>,
-    insecure_auth: bool,
+    insecure_auth: Option<bool>,
     auth_challenge: Option<access::Scheme>,
     groups: cidery_access::Groups,
     access: Vec<cidery_access::Rule>,
     tags: Vec<tags::Tags>,
     retention: Vec<tags::Keep>,
+}
+
+impl File {
+    /// Names the file in an error that only it can be to blame for.
+    fn named<T>(&self, read: Result<T>) -> Result<T> {
+        match &self.path {
+            Some(path) => read.with_context(|| path.display().to_string()),
+            None => read,
+        }
+    }
 }
 
 /// What every command needs, and the file for what only some do.
@@ -153,6 +170,8 @@ impl Settings {
     pub fn serve(mut self, flags: cli::Serve) -> Result<ServeSettings> {
         let access = access::read(&self.data, &flags, &mut self.file)?;
         let tag_rules = tags::read(&mut self.file)?;
+        let hooks = std::mem::take(&mut self.file.webhook).into_iter().zip(1..);
+        let webhooks = self.file.named(hooks.map(|(hook, n)| hook.check(n)).collect())?;
         // An environment variable that is empty, or ends in a comma, names nothing.
         let named = |flag: Vec<String>| flag.into_iter().filter(|value| !value.trim().is_empty()).collect::<Vec<_>>();
         let first =
@@ -171,19 +190,24 @@ impl Settings {
             stall_timeout: self.file.stall_timeout,
             search_timeout: self.file.search_timeout,
         };
+        let require_references = flags.require_references.or(self.file.require_references);
+        let require_platforms = platforms(first(flags.require_platforms, self.file.require_platforms))?;
+        if require_references.is_none() && !require_platforms.is_empty() {
+            bail!("--require-platforms says what --require-references needs of an index: add that, too");
+        }
         Ok(ServeSettings {
             data: self.data,
             http: flags.http.or(self.file.http).unwrap_or(DEFAULT_HTTP),
             metrics: flags.metrics.or(self.file.metrics),
             access_log: flags.access_log.or(self.file.access_log),
             audit_log: flags.audit_log.or(self.file.audit_log),
-            webhooks: self.file.webhook.into_iter().zip(1..).map(|(hook, n)| hook.check(n)).collect::<Result<_>>()?,
+            webhooks,
             swarm: if swarm.is_empty() { default_swarm() } else { swarm },
             peers: first(flags.peer, self.file.peer),
             bootstrap: bootstrap(first(flags.bootstrap, self.file.bootstrap))?,
             mdns: flags.mdns.or(self.file.mdns).unwrap_or(Switch::On) == Switch::On,
             dns: flags.dns.or(self.file.dns),
-            hosts: self.file.hosts,
+            hosts: first(flags.hosts, self.file.hosts),
             cache_limit: flags.cache_limit.or(self.file.cache_limit).map(|size| size.0),
             store_limit: flags.store_limit.or(self.file.store_limit).map(|size| size.0),
             reserve: flags.reserve.or(self.file.reserve).map(|size| size.0),
@@ -192,8 +216,8 @@ impl Settings {
             access,
             tag_rules,
             blob_expiry: flags.blob_expiry.or(self.file.blob_expiry).map_or(DEFAULT_EXPIRY, |time| time.0),
-            require_references: flags.require_references.or(self.file.require_references).unwrap_or(false),
-            require_platforms: platforms(first(flags.require_platforms, self.file.require_platforms))?,
+            require_references: require_references.unwrap_or(false),
+            require_platforms,
             deletes: flags.deletes.or(self.file.deletes).unwrap_or(true),
             read_only: flags.read_only.or(self.file.read_only).unwrap_or(false),
             listener: flags.listener.over(listener).settle()?,
@@ -229,15 +253,12 @@ fn platforms(values: Vec<String>) -> Result<Vec<Platform>> {
 
 fn read(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+    let file = parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+    Ok(File { path: Some(path.to_owned()), ..file })
 }
 
-/// The parser shows the line and a caret, over several lines; an error here is one line.
 fn parse(text: &str) -> Result<File> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
-    })
+    toml::from_str(text).map_err(|error| anyhow::anyhow!(explain::one_line(text, &error)))
 }
 
 fn home() -> Option<PathBuf> {
@@ -258,121 +279,4 @@ pub fn default_data() -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(text: &str) -> Settings {
-        Settings { data: "d".into(), file: toml::from_str(text).expect("valid") }
-    }
-
-    #[test]
-    fn defaults_are_safe() {
-        let serve = settings("").serve(cli::Serve::default()).expect("valid");
-        assert!(serve.http.ip().is_loopback());
-        assert_eq!(serve.http.port(), 5000);
-        assert!(serve.swarm.iter().all(|address| address.contains("/4001")));
-        assert_eq!(serve.bootstrap, Bootstrap::Default);
-        assert_eq!((serve.cache_limit, serve.store_limit, serve.reserve, serve.history), (None, None, None, 32));
-        assert_eq!((serve.upload_expiry, serve.blob_expiry), (DEFAULT_EXPIRY, DEFAULT_EXPIRY));
-    }
-
-    #[test]
-    fn limits_come_from_the_flag_or_the_file() {
-        let file = "cache-limit = \"50GiB\"\nstore-limit = 1000\nreserve = \"0\"\nhistory = 5\nupload-expiry = \"2h\"\n\
-                    blob-expiry = \"30m\"";
-        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
-        assert_eq!((serve.cache_limit, serve.store_limit, serve.reserve), (Some(50 << 30), Some(1000), Some(0)));
-        assert_eq!((serve.history, serve.upload_expiry.as_secs(), serve.blob_expiry.as_secs()), (5, 7200, 1800));
-        let flags = cli::Serve { cache_limit: Some(Size(7)), history: NonZeroUsize::new(1), ..Default::default() };
-        let serve = settings(file).serve(flags).expect("valid");
-        assert_eq!((serve.cache_limit, serve.store_limit, serve.history), (Some(7), Some(1000), 1));
-        for wrong in ["history = 0", "cache-limit = \"50 gigs\"", "reserve = -1", "blob-expiry = \"soon\""] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_file_has_the_listeners_keys() {
-        let file = "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"\ntls-client = \"optional\"\n\
-                    cors = [\"https://ui.example\"]\nmax-connections = 7\nmax-uploads = 5\nmax-downloads = 6\n\
-                    header-timeout = \"5s\"\nstall-timeout = \"1m\"\nsearch-timeout = \"2m\"";
-        let listener = settings(file).serve(cli::Serve::default()).expect("valid").listener;
-        assert_eq!(listener.tls.expect("there is TLS").clients, Some(("a".into(), false)));
-        assert_eq!(listener.cors.len(), 1);
-        assert_eq!(
-            (listener.max_connections, listener.max_uploads, listener.max_downloads),
-            (Some(7), Some(5), Some(6))
-        );
-        let seconds = [listener.header_timeout, listener.stall_timeout, listener.search_timeout];
-        assert_eq!(seconds.map(|time| time.map(|time| time.as_secs())), [Some(5), Some(60), Some(120)]);
-        for wrong in ["max-uploads = 0", "tls-client = \"maybe\"", "cors = \"https://ui.example\"", "stall-timeout = 5"]
-        {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn who_is_told_what_happens() {
-        let file = "metrics = \"127.0.0.1:9100\"\naccess-log = \"stderr\"\naudit-log = \"/a\"\n\
-                    [[webhook]]\nurl = \"https://a.example/\"\n[[webhook]]\nurl = \"http://b.example/\"";
-        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
-        assert_eq!(serve.metrics.map(|address| address.port()), Some(9100));
-        assert_eq!(serve.access_log, Some(Destination::Stderr));
-        assert_eq!(serve.webhooks.iter().map(Hook::host).collect::<Vec<_>>(), ["a.example", "b.example"]);
-        let flags = cli::Serve { audit_log: Some(Destination::File("/b".into())), ..Default::default() };
-        assert_eq!(settings(file).serve(flags).expect("valid").audit_log, Some(Destination::File("/b".into())));
-        let wrong =
-            settings("[[webhook]]\nurl = \"https://a/\"\n[[webhook]]\nurl = \"b\"").serve(cli::Serve::default());
-        assert!(wrong.is_err_and(|error| format!("{error:#}").starts_with("webhook 2: ")));
-        let none = settings("").serve(cli::Serve::default()).expect("valid");
-        assert!(none.metrics.is_none() && none.access_log.is_none() && none.audit_log.is_none());
-    }
-
-    #[test]
-    fn a_flag_beats_the_file() {
-        let file = "http = \"127.0.0.1:1\"\npeer = [\"/ip4/1.1.1.1/tcp/1\"]\nmdns = \"off\"\nbootstrap = [\"none\"]";
-        let from_file = settings(file).serve(cli::Serve::default()).expect("valid");
-        assert_eq!((from_file.http.port(), from_file.mdns), (1, false));
-        assert_eq!(from_file.bootstrap, Bootstrap::None);
-        let flags = cli::Serve {
-            http: Some(([127, 0, 0, 1], 2).into()),
-            mdns: Some(Switch::On),
-            peer: vec!["/ip4/2.2.2.2/tcp/2".into()],
-            ..Default::default()
-        };
-        let serve = settings(file).serve(flags).expect("valid");
-        assert_eq!((serve.http.port(), serve.mdns, serve.peers.len()), (2, true, 1));
-        assert!(serve.peers[0].contains("2.2.2.2"));
-    }
-
-    #[test]
-    fn what_is_taken_over_http() {
-        let serve = settings("").serve(cli::Serve::default()).expect("valid");
-        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (false, true, false));
-        let file = "require-references = true\nrequire-platforms = [\"linux/amd64\", \"linux/arm/v7\"]\ndeletes = false\n\
-                    read-only = true";
-        let serve = settings(file).serve(cli::Serve::default()).expect("valid");
-        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (true, false, true));
-        assert_eq!(serve.require_platforms[1].variant.as_deref(), Some("v7"));
-        let flags = cli::Serve { require_references: Some(false), deletes: Some(true), ..Default::default() };
-        let serve = settings(file).serve(flags).expect("valid");
-        assert_eq!((serve.require_references, serve.deletes, serve.read_only), (false, true, true));
-        assert!(settings("require-platforms = [\"linux\"]").serve(cli::Serve::default()).is_err());
-    }
-
-    #[test]
-    fn what_is_blank_names_nothing() {
-        let blank = || vec![String::new(), " ".into()];
-        let flags = cli::Serve { swarm: blank(), peer: blank(), bootstrap: blank(), ..Default::default() };
-        let serve = settings("bootstrap = [\"none\"]").serve(flags).expect("valid");
-        assert_eq!((serve.swarm, serve.peers, serve.bootstrap), (default_swarm(), vec![], Bootstrap::None));
-    }
-
-    #[test]
-    fn unknown_keys_and_words_are_refused() {
-        let error = parse("mdns = \"on\"\nhtttp = \"127.0.0.1:1\"").err().map(|error| error.to_string());
-        assert!(error.is_some_and(|text| text.starts_with("line 2: ") && !text.contains('\n')));
-        assert!(bootstrap(vec!["defualt".into()]).is_err());
-        assert!(bootstrap(vec!["none".into(), "/ip4/1.1.1.1".into()]).is_err());
-    }
-}
+mod tests;

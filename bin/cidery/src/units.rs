@@ -1,7 +1,10 @@
 //! Sizes and durations as people write them: in flags, in variables, in the configuration file.
 
-use serde::{Deserialize, Deserializer, de};
-use std::{str::FromStr, time::Duration};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 /// Bytes: `50GiB`, `500MB`, or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,35 @@ impl<'de> Deserialize<'de> for Size {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
+        from.deserialize_str(Text { what: "a duration, like \"24h\"", read: str::parse })
+    }
+}
+
+/// An IP address and a port: names are not looked up.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address and a port, like 127.0.0.1:5000"))
+}
+
+/// As [`address`], in the configuration file.
+pub fn an_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    from.deserialize_str(Text { what: "an IP address and a port, like \"127.0.0.1:5000\"", read: address }).map(Some)
+}
+
+/// Something that is written as a text.
+struct Text<T> {
+    what: &'static str,
+    read: fn(&str) -> Result<T, String>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(self.what)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(E::custom)
     }
 }
 

@@ -46,6 +46,9 @@ pub enum PolicyError {
     /// What no user can be called.
     #[error("{0:?} in a rule or group is no name of a user")]
     BadName(String),
+    /// What no rule could name.
+    #[error("the group {0:?} is defined without the @: only rules have it, as in users = [\"@ci\"]")]
+    GroupName(String),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -89,6 +92,9 @@ impl Policy {
             Ok((who(&rule.users, groups)?, rule.repositories, rule.rights))
         };
         let rules = rules.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        if let Some(name) = groups.keys().find(|name| name.starts_with('@')) {
+            return Err(PolicyError::GroupName(name.clone()));
+        }
         Ok(Self(Arc::new(Inner { rules, anonymous_pull })))
     }
 

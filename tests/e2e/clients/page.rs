@@ -22,24 +22,25 @@ const PAGE: &str = include_str!("../../../docs/clients.md");
 
 /// The blocks of a language in a section of the page, for a node's registry.
 pub fn blocks(section: &str, language: &str, host: &str) -> Vec<String> {
-    let start = PAGE.find(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section:?}"));
-    let text = &PAGE[start + 1..];
-    let text = text.find("\n## ").map_or(text, |end| &text[..end]);
-    let fence = format!("\n```{language}\n");
-    let blocks = text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap());
-    blocks.map(|block| block.replace("localhost:5000", host)).collect()
+    let blocks = cidery_tests::page::blocks(PAGE, section, language);
+    blocks.iter().map(|block| block.replace("localhost:5000", host)).collect()
 }
 
 /// Whoever follows the page: in a directory of his own, with the programs that it names.
-struct Reader {
+pub struct Reader {
     home: TempDir,
     variables: BTreeMap<&'static str, String>,
-    node: Node,
+    pub node: Node,
 }
 
 impl Reader {
     /// With these programs; `None` where one is missing.
     fn start(programs: &[(&str, &str)]) -> Option<Self> {
+        Self::of(programs, || Node::start(&[]))
+    }
+
+    /// The same, with a node of another kind.
+    pub fn of(programs: &[(&str, &str)], node: impl FnOnce() -> Node) -> Option<Self> {
         let home = TempDir::with_prefix("cidery-reader-").unwrap();
         let bin = home.path().join("bin");
         fs::create_dir(&bin).unwrap();
@@ -49,20 +50,20 @@ impl Reader {
         }
         let path = format!("{}:{}", text(&bin), env::var("PATH").unwrap());
         let variables = BTreeMap::from([("PATH", path), ("HOME", text(home.path()).to_owned())]);
-        Some(Self { home, variables, node: Node::start(&[]) })
+        Some(Self { home, variables, node: node() })
     }
 
-    fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+    pub fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.variables.insert(variable, value.into());
         self
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// Runs lines, and stops at the first that fails.
-    fn sh(&self, lines: &str) -> String {
+    pub fn sh(&self, lines: &str) -> String {
         let mut shell = Command::new("sh");
         shell.args(["-euc", lines]).current_dir(self.home.path());
         for variable in PLACES {
@@ -74,7 +75,6 @@ impl Reader {
     /// Runs what a section shows.
     fn follow(&self, section: &str) -> String {
         let blocks = blocks(section, "sh", &self.node.host());
-        assert!(!blocks.is_empty());
         blocks.iter().map(|block| self.sh(block)).collect()
     }
 

@@ -3,7 +3,7 @@
 use super::{Accounts, Switch};
 use crate::{
     ops::lines::Destination,
-    units::{Size, Time},
+    units::{Size, Time, address},
 };
 use clap::Args;
 use std::{net::SocketAddr, num::NonZeroUsize};
@@ -14,13 +14,16 @@ Examples:
   cidery serve
   cidery serve --data /srv/cidery --http 127.0.0.1:5001 --swarm /ip4/0.0.0.0/tcp/4002 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…
   cidery serve --cache-limit 50GiB --reserve 5GiB --history 100
-  cidery serve --http 0.0.0.0:5000 --tls-cert registry.pem --tls-key registry.key
+  cidery serve --http 0.0.0.0:5000 --hosts registry.lan --tls-cert registry.pem --tls-key registry.key
 
 Sizes are bytes, or have a unit: 500MB, 50GiB. Durations: 90s, 30m, 24h, 7days.")]
 pub struct Serve {
     /// Where the registry listens [default: 127.0.0.1:5000]
     #[arg(long, env = "CIDERY_HTTP", value_name = "ADDR:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
+    /// A name, besides localhost, under which clients call the registry, e.g. registry.lan; may be repeated
+    #[arg(long, env = "CIDERY_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub hosts: Vec<String>,
     /// Where /metrics, /healthz and /readyz are served to other machines too [default: on the registry's port, metrics
     /// to this machine only]
     #[arg(long, env = "CIDERY_METRICS", value_name = "ADDR:PORT", value_parser = address)]
@@ -88,10 +91,6 @@ pub struct Serve {
 }
 
 /// true or false, as a flag, in the environment and in the file.
-fn truth() -> impl clap::builder::TypedValueParser<Value = bool> {
+pub(super) fn truth() -> impl clap::builder::TypedValueParser<Value = bool> {
     clap::builder::BoolishValueParser::new()
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "it takes an IP address and a port, like 127.0.0.1:5000")
 }

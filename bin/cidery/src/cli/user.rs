@@ -1,6 +1,6 @@
 //! `cidery user`, and what `serve` is told of accounts.
 
-use super::Json;
+use super::{Json, serve::truth};
 use crate::units::Time;
 use cidery_access::Rights;
 use clap::{Args, Subcommand};
@@ -12,14 +12,16 @@ pub struct Accounts {
     #[arg(long, env = "CIDERY_HTPASSWD", value_name = "FILE")]
     pub htpasswd: Option<PathBuf>,
     /// With accounts: let everybody pull everything, without a login
-    #[arg(long, env = "CIDERY_ANONYMOUS_PULL")]
-    pub anonymous_pull: bool,
+    #[arg(long, env = "CIDERY_ANONYMOUS_PULL", value_name = "BOOL", value_parser = truth())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub anonymous_pull: Option<bool>,
     /// A proxy, or a network of proxies, whose X-Forwarded-For is believed; may be repeated
     #[arg(long, env = "CIDERY_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
     pub trusted_proxies: Vec<String>,
     /// Take passwords from other machines over connections that are not encrypted
-    #[arg(long, env = "CIDERY_INSECURE_AUTH")]
-    pub insecure_auth: bool,
+    #[arg(long, env = "CIDERY_INSECURE_AUTH", value_name = "BOOL", value_parser = truth())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_auth: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -51,7 +51,7 @@ fn remove(users: &Users, UserRemove { name }: UserRemove) -> Result<()> {
     let left = users.remove(&name)?;
     println!("removed    {name}");
     if left == 0 {
-        println!("No user is left, and nobody else gets in for that: cidery user add NAME");
+        println!("No user is left: nobody can log in now. Add one: cidery user add NAME");
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ fn list(users: &Users, json: bool) -> Result<()> {
         return print_json(&accounts);
     }
     if accounts.is_empty() {
-        println!("There are no users. Add one: cidery user add alice");
+        println!("There are no users but those of an htpasswd file, if there is one. Add one: cidery user add alice");
         return Ok(());
     }
     let width = accounts.iter().map(|account| account.name.chars().count()).max().unwrap_or(0).max(4);

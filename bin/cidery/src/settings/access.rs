@@ -22,7 +22,8 @@ pub(super) enum Scheme {
 pub(super) fn read(data: &Path, flags: &cli::Serve, file: &mut File) -> Result<Config> {
     let rules = std::mem::take(&mut file.access);
     let flags = &flags.accounts;
-    let policy = Policy::new(rules, &file.groups, flags.anonymous_pull || file.anonymous_pull);
+    let anonymous_pull = flags.anonymous_pull.or(file.anonymous_pull).unwrap_or(false);
+    let policy = Policy::new(rules, &file.groups, anonymous_pull).context("the access rules");
     let flagged = flags.trusted_proxies.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
     let mut proxies: Vec<_> = flagged.collect();
     if proxies.is_empty() {
@@ -32,13 +33,13 @@ pub(super) fn read(data: &Path, flags: &cli::Serve, file: &mut File) -> Result<C
         users: Some(data.join(USERS)),
         htpasswd: flags.htpasswd.clone().or_else(|| file.htpasswd.take()),
         key: Some(data.join(TOKEN_KEY)),
-        policy: policy.context("the access rules")?,
+        policy: file.named(policy)?,
         proxies: Proxies::read(proxies).map_err(|error| anyhow!(error))?,
         challenge: match file.auth_challenge {
             Some(Scheme::Basic) => Challenge::Basic,
             _ => Challenge::Bearer,
         },
-        insecure: flags.insecure_auth || file.insecure_auth,
+        insecure: flags.insecure_auth.or(file.insecure_auth).unwrap_or(false),
     })
 }
 
@@ -83,11 +84,11 @@ rights = ["pull"]
     }
 
     #[test]
-    fn flags_add_to_the_file() {
+    fn flags_beat_the_file() {
         let accounts = cli::Accounts {
             htpasswd: Some("f".into()),
-            anonymous_pull: true,
-            insecure_auth: true,
+            anonymous_pull: Some(true),
+            insecure_auth: Some(true),
             trusted_proxies: vec!["192.0.2.0/24".into()],
         };
         let flags = cli::Serve { accounts, ..Default::default() };
@@ -96,6 +97,10 @@ rights = ["pull"]
         assert!(config.insecure && config.proxies.trust([192, 0, 2, 1].into()));
         assert!(!config.proxies.trust([10, 1, 1, 1].into()));
         assert_eq!(config.policy.rights(None, "any/thing"), Rights::PULL);
+        let accounts = cli::Accounts { insecure_auth: Some(false), ..Default::default() };
+        let flags = cli::Serve { accounts, ..Default::default() };
+        let config = super::tests::config("insecure-auth = true\nanonymous-pull = true", &flags).expect("valid");
+        assert!(!config.insecure && config.policy.rights(None, "any/thing") == Rights::PULL);
     }
 
     #[test]
@@ -105,6 +110,7 @@ rights = ["pull"]
         };
         for (text, needle) in [
             (rule("\"@ops\"", "\"a\"", "\"pull\""), "[groups]"),
+            ("[groups]\n\"@ops\" = [\"a\"]".to_owned(), "without the @"),
             (rule("\"a\"", "\"A/*\"", "\"pull\""), "line 3"),
             (rule("\"a\"", "\"a\"", "\"write\""), "overwrite"),
             (rule("\"a\"", "\"a\"", ""), "number 1"),

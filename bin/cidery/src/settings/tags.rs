@@ -32,6 +32,11 @@ pub(super) struct Keep {
 
 /// Takes the rules out of the file.
 pub(super) fn read(file: &mut File) -> Result<TagRules> {
+    let rules = check(file);
+    file.named(rules)
+}
+
+fn check(file: &mut File) -> Result<TagRules> {
     let mut immutable = Vec::new();
     for (rule, number) in std::mem::take(&mut file.tags).into_iter().zip(1..) {
         if !rule.immutable {

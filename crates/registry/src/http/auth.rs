@@ -85,7 +85,10 @@ pub fn authorize(cx: &Context, route: &Route) -> Result<(), ApiError> {
             challenged(&message, Some(&scope), Some("insufficient_scope"))
         }
         Decision::NeedsLogin => challenged(&format!("log in to {verb} {name}"), Some(&scope), None),
-        Decision::Denied => Err(ApiError::new(Fault::Denied, format!("{user} may not {verb} {name}, only pull it"))),
+        Decision::Denied => {
+            let rights = rights.to_string().replace(',', " or ");
+            Err(ApiError::new(Fault::Denied, format!("{user} may not {verb} {name}: that takes the right to {rights}")))
+        }
         // The same whether it is there or not.
         Decision::Hidden => {
             let message = format!("there is no repository {name} here, or {user} may not know of it");

@@ -291,7 +291,11 @@ mod tests {
     };
     use tokio_rustls::{
         TlsConnector,
-        rustls::{ClientConfig, RootCertStore, crypto::ring},
+        rustls::{
+            ClientConfig, RootCertStore,
+            crypto::ring,
+            pki_types::{CertificateDer, pem::PemObject},
+        },
     };
 
     const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -322,11 +326,12 @@ mod tests {
         plain.read_to_string(&mut text).await.unwrap();
         assert!(text.ends_with("127.0.0.1 plain"), "{text}");
 
-        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let (chain, key) = (own.cert.pem().into(), own.key_pair.serialize_pem().into());
+        let authority = cidery_tests::certificates::Authority::new("ca");
+        let pair = authority.server();
+        let (chain, key) = (pair.cert.into(), pair.key.into());
         let stream = connected(Some(Tls::new(&Credentials { chain, key, clients: None }).unwrap())).await;
         let mut roots = RootCertStore::empty();
-        roots.add(own.cert.der().clone()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
         let client = ClientConfig::builder_with_provider(std::sync::Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

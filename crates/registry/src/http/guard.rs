@@ -100,7 +100,8 @@ pub fn check_headers(
     for host in host.into_iter().chain(uri.authority().map(Authority::to_string)).chain(caller.host.clone()) {
         if !host_allowed(&host, caller, allowed) {
             return denied(format!(
-                "this registry does not answer to the name {:?}: use localhost, or add it to the allowed hosts",
+                "this registry does not answer to the name {:?}: use localhost, or add it to hosts in the \
+                 configuration",
                 host.chars().take(80).collect::<String>()
             ));
         }

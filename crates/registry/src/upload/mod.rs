@@ -10,7 +10,9 @@
 //! says when that is). Its sha256 is computed again from the stored leaves when it is touched again.
 
 mod engine;
+mod error;
 mod ingest;
+mod leave;
 mod record;
 mod save;
 
@@ -23,8 +25,8 @@ use crate::{
 };
 use axum::body::Body;
 use cidery_core::{Blockstore, Digest, Hold, Namespace, RepositoryName, RootStore, StoreError};
-use cidery_unixfs::UnixfsError;
 use engine::Work;
+pub use error::UploadError;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -34,7 +36,6 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use thiserror::Error;
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard},
     task::spawn_blocking,
@@ -43,75 +44,6 @@ use tokio::{
 /// How long a request waits for the one before it on the same upload: the rest of a cut connection
 /// is still being stored when its client comes back.
 const HANDOVER: Duration = Duration::from_secs(1);
-
-/// Where there are too many uploads, one that has nothing yet is given up after this. Clients send the
-/// first bytes at once.
-const EMPTY_IDLE: Duration = Duration::from_secs(10);
-
-/// Where there are too many uploads, and none is empty, one that has something is given up after this.
-const BEGUN_IDLE: Duration = Duration::from_secs(600);
-
-/// Why an upload did not go on.
-#[derive(Debug, Error)]
-pub enum UploadError {
-    /// There are too many.
-    #[error("{0} uploads are open, which is the limit")]
-    TooMany(usize),
-    /// Another request is at it.
-    #[error("another request is writing to this upload")]
-    Busy,
-    /// It was committed or cancelled meanwhile.
-    #[error("the upload has ended")]
-    Ended,
-    /// The chunk does not begin where the upload ends.
-    #[error("the chunk begins at {offset}, but {received} bytes were received")]
-    Offset {
-        /// Where it begins.
-        offset: u64,
-        /// Where it should.
-        received: u64,
-    },
-    /// The chunk has another length than it said. What came of it is kept.
-    #[error("the chunk was to have {said} bytes, and has {took}")]
-    Length {
-        /// What it said, in bytes.
-        said: u64,
-        /// What it has.
-        took: u64,
-    },
-    /// The body ended early; what came before is kept.
-    #[error("the body ended before it was complete; {received} bytes were received")]
-    Broken {
-        /// Bytes of the upload that are here.
-        received: u64,
-        /// What the connection said.
-        #[source]
-        source: axum::Error,
-    },
-    /// The client sent next to nothing for too long; what came before is kept.
-    #[error("the client sent nothing, or next to nothing, for {0:?}")]
-    Stalled(Duration),
-    /// The bytes have another digest. The upload is cancelled.
-    #[error("the uploaded content has the digest {actual}, not {expected}")]
-    Digest {
-        /// What the client said.
-        expected: Digest,
-        /// What it is.
-        actual: Digest,
-    },
-    /// The store failed. The upload can be resumed at the last leaf boundary.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Stored leaves could not be read again.
-    #[error(transparent)]
-    Unixfs(#[from] UnixfsError),
-    /// The blob could not be linked.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// A thread failed.
-    #[error("a task of the registry failed")]
-    Task(#[from] tokio::task::JoinError),
-}
 
 /// One upload.
 pub struct Upload {
@@ -161,16 +93,6 @@ impl Upload {
 
     fn idle(&self) -> Duration {
         self.touched.lock().elapsed().unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.received() == 0
-    }
-
-    /// Whether its client has probably gone: pushes that were interrupted must not keep others out
-    /// for as long as they could be resumed.
-    fn is_given_up(&self) -> bool {
-        self.stalled.load(Ordering::Acquire) || self.idle() >= if self.is_empty() { EMPTY_IDLE } else { BEGUN_IDLE }
     }
 
     async fn lock(&self) -> Result<OwnedMutexGuard<Work>, UploadError> {
@@ -353,37 +275,6 @@ impl Uploads {
         drop(work);
         self.forget(upload);
         Ok(())
-    }
-
-    /// Cancels those that nobody touched for too long.
-    pub fn expire(&self) {
-        let idle: Vec<_> = self.open.lock().values().filter(|upload| upload.idle() >= self.expiry).cloned().collect();
-        for upload in idle {
-            // One that is being written to is not idle.
-            if let Ok(mut work) = upload.work.try_lock() {
-                tracing::info!(id = upload.id, "an upload expired");
-                *work = Work::Ended;
-                drop(work);
-                self.forget(&upload);
-            }
-        }
-    }
-
-    /// Cancels the upload that is least likely to go on; `false` if all may.
-    fn make_room(&self, open: &mut HashMap<String, Arc<Upload>>) -> bool {
-        let mut given_up: Vec<_> = open.values().filter(|upload| upload.is_given_up()).cloned().collect();
-        given_up.sort_by_key(|upload| (!upload.is_empty(), std::cmp::Reverse(upload.idle())));
-        for upload in given_up {
-            // One that is being written to is not given up.
-            if let Ok(mut work) = upload.work.try_lock() {
-                tracing::info!(id = upload.id, "an idle upload was cancelled to make room for another");
-                *work = Work::Ended;
-                open.remove(&upload.id);
-                self.drop_record(&upload);
-                return true;
-            }
-        }
-        false
     }
 
     fn forget(&self, upload: &Upload) {

@@ -24,6 +24,29 @@ async fn a_manifest_is_served_under_its_own_repository_only() {
     assert_eq!(node.get(format!("/v2/one/manifests/{digest}")).await.status, StatusCode::OK);
 }
 
+/// GHSA-mc8v-mgrf-8f4m: what something is, is decided where it is pushed, and never by who asks for it.
+#[tokio::test]
+async fn a_blob_is_no_manifest_and_a_manifest_no_blob() {
+    let node = Node::new().await;
+    let config = node.push_blob("app", b"{}").await;
+    let manifest = image((config, 2), &[]);
+    let bytes = manifest.to_string();
+    // Pushed as a blob, the bytes of a manifest are no image.
+    let digest = node.push_blob("app", bytes.as_bytes()).await;
+    node.get(format!("/v2/app/manifests/{digest}")).await.is_error(404, "MANIFEST_UNKNOWN");
+    assert_eq!(node.head(format!("/v2/app/manifests/{digest}")).await.status, StatusCode::NOT_FOUND);
+    let blob = node.get(format!("/v2/app/blobs/{digest}")).await;
+    assert_eq!((blob.text(), blob.header("content-type")), (bytes.as_str(), "application/octet-stream"));
+    // Pushed as a manifest, they are no blob, to be read, mounted or deleted as one.
+    assert_eq!(node.push_manifest("other", "1", &manifest).await.status, StatusCode::CREATED);
+    node.get(format!("/v2/other/blobs/{digest}")).await.is_error(404, "BLOB_UNKNOWN");
+    let mount = format!("/v2/new/blobs/uploads/?mount={digest}&from=other");
+    assert_eq!(node.request(Method::POST, mount).send().await.status, StatusCode::ACCEPTED);
+    node.delete(format!("/v2/other/blobs/{digest}")).await.is_error(404, "BLOB_UNKNOWN");
+    let answer = node.request(Method::GET, "/v2/other/manifests/1").header("accept", "application/octet-stream");
+    assert_eq!(answer.send().await.header("content-type"), manifest["mediaType"].as_str().unwrap());
+}
+
 /// spegel#1378: a tag that exists, and then its digest does not.
 #[tokio::test]
 async fn what_a_tag_stands_for_can_be_had_by_its_digest() {

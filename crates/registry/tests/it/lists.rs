@@ -69,6 +69,11 @@ async fn the_catalog_is_bounded_whatever_is_asked_for() {
         assert_eq!(pages.concat(), sorted, "{n}");
     }
     assert_eq!(pages(&node, "/v2/_catalog?n=0", "repositories").await, [Vec::<String>::new()]);
+    // A last that does not exist, before all, between two, and after all.
+    for (last, rest) in [("!", json!(["a", "a-b", "a/b"])), ("a/a", json!(["a/b", "b", "c/d/e"])), ("zz", json!([]))] {
+        let answer = node.get(format!("/v2/_catalog?last={last}")).await;
+        assert_eq!((answer.status, answer.json()["repositories"].clone()), (StatusCode::OK, rest), "{last}");
+    }
     for n in ["-1", "-5", "4", "1000000000", "18446744073709551616", "foo"] {
         let message = node.get(format!("/v2/_catalog?n={n}")).await.is_error(400, "PAGINATION_NUMBER_INVALID");
         assert!(message.contains('3'), "{message}");

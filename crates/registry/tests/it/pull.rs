@@ -69,7 +69,9 @@ async fn what_the_client_has_is_not_sent_again() {
         for condition in [etag.clone(), format!("W/{etag}"), format!("\"a\", {etag}"), "*".to_owned()] {
             let answer = node.request(Method::GET, &path).header("if-none-match", &condition).send().await;
             assert_eq!(answer.status, StatusCode::NOT_MODIFIED, "{condition}");
-            assert!(answer.body.is_empty());
+            assert!(answer.body.is_empty() && answer.header("etag") == etag);
+            let head = node.request(Method::HEAD, &path).header("if-none-match", &condition).send().await;
+            assert_eq!(head.status, StatusCode::NOT_MODIFIED, "{condition}");
         }
         let answer = node.request(Method::GET, &path).header("if-none-match", "\"a\"").send().await;
         assert_eq!(answer.status, StatusCode::OK);

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// What is made up of a request.
 #[derive(Debug, Clone)]
-struct Made {
-    method: String,
-    path: String,
-    query: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+pub struct Made {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 /// A digest that may be there, one that may not, and what is none.
@@ -114,7 +114,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn made() -> impl Strategy<Value = Made> {
+pub fn made() -> impl Strategy<Value = Made> {
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"];
     let method = prop_oneof![8 => select(methods[..6].to_vec()), 1 => select(methods.to_vec())];
     (method, path(), option::of(query()), vec(header(), 0..4), body()).prop_map(
@@ -129,7 +129,7 @@ fn made() -> impl Strategy<Value = Made> {
 }
 
 /// Sends it, unless it is nothing that could come over HTTP.
-async fn send(node: &Node, made: &Made, upload: &str) -> Option<Answer> {
+pub async fn send(node: &Node, made: &Made, upload: &str) -> Option<Answer> {
     let path = made.path.replace('~', upload);
     let target = if made.query.is_empty() { path } else { format!("{path}?{}", made.query) };
     let method: Method = made.method.parse().ok()?;
@@ -144,7 +144,7 @@ async fn send(node: &Node, made: &Made, upload: &str) -> Option<Answer> {
 }
 
 /// What every answer is, whatever was asked.
-fn check(made: &Made, answer: &Answer) -> Result<(), TestCaseError> {
+pub fn check(made: &Made, answer: &Answer) -> Result<(), TestCaseError> {
     let status = answer.status.as_u16();
     prop_assert!((200..500).contains(&status), "{made:?}: {status} {}", answer.text());
     prop_assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
@@ -161,7 +161,7 @@ fn check(made: &Made, answer: &Answer) -> Result<(), TestCaseError> {
 }
 
 /// The cases, as a number that a long run by hand may set.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("CIDERY_TEST_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
 }
 

@@ -8,10 +8,10 @@ use crate::{
 use axum::{body::Body, http::Version};
 use bytes::Bytes;
 use cidery_registry::{ClientCertificates, Config, Credentials, Tls};
+use cidery_tests::certificates::{self, Pair};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,54 +28,28 @@ use tokio_rustls::{
     },
 };
 
-/// A certificate with its key, in PEM.
-pub struct Pair {
-    pub cert: String,
-    pub key: String,
-}
-
-/// Who signs certificates.
-pub struct Authority {
-    cert: rcgen::Certificate,
-    key: KeyPair,
-}
+/// Who signs certificates, and what a server or a client of theirs is told.
+pub struct Authority(certificates::Authority);
 
 impl Authority {
     pub fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        Self { cert: params.self_signed(&key).unwrap(), key }
-    }
-
-    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> Pair {
-        let mut params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        params.extended_key_usages = vec![usage];
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.cert, &self.key).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
+        Self(certificates::Authority::new(name))
     }
 
     fn server(&self) -> Credentials {
-        let pair = self.issue("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+        let pair = self.0.server();
         Credentials { chain: pair.cert.into(), key: pair.key.into(), clients: None }
     }
 
-    fn client(&self) -> Pair {
-        self.issue("client", ExtendedKeyUsagePurpose::ClientAuth)
-    }
-
     pub fn asking_clients(&self, required: bool) -> Credentials {
-        let clients = ClientCertificates { authorities: self.cert.pem().into(), required };
+        let clients = ClientCertificates { authorities: self.0.pem().into(), required };
         Credentials { clients: Some(clients), ..self.server() }
     }
 
     /// A client that trusts this authority, and speaks what is named, the best first.
     fn connector(&self, alpn: &[&str], own: Option<&Pair>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
-        roots.add(self.cert.der().clone()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(self.0.pem().as_bytes()).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -219,9 +193,9 @@ async fn plain_http_is_told_to_use_tls() {
 #[tokio::test]
 async fn client_certificates_open_the_door() {
     let (node, authority, other) = (Node::new().await, Authority::new("ca"), Authority::new("other"));
-    let (known, stranger) = (authority.client(), other.client());
+    let (known, stranger) = (authority.0.client(), other.0.client());
     // One that is meant for servers does not do, whoever signed it.
-    let server_pair = authority.issue("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    let server_pair = authority.0.server();
     for required in [true, false] {
         let tls = Tls::new(&authority.asking_clients(required)).unwrap();
         let server = serve_with(&node.registry, Some(tls)).await;
@@ -252,7 +226,7 @@ async fn credentials_are_replaced_while_it_serves() {
     assert!(rest(&mut open).await.0.starts_with(b"HTTP/1.1 200"));
     // From now on clients need certificates.
     tls.replace(&after.asking_clients(true)).unwrap();
-    assert!(!after.gets_in(&server, None).await && after.gets_in(&server, Some(&after.client())).await);
+    assert!(!after.gets_in(&server, None).await && after.gets_in(&server, Some(&after.0.client())).await);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use axum::{
 };
 use cidery_node::Hosts;
 use cidery_registry::ops::{Action, Event, Observer, Observers, Origin, Target};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use cidery_tests::certificates::Authority;
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -22,7 +22,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
-use tokio_rustls::{TlsAcceptor, rustls};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
 
 const QUICK: Pace = Pace { first: Duration::from_millis(5), most: Duration::from_millis(20) };
 const SOON: Duration = Duration::from_secs(10);
@@ -198,19 +204,14 @@ async fn the_end_waits_for_what_waits_but_not_for_ever() {
 
 /// A server behind TLS, whose authority's certificate is in the file that is given back.
 async fn tls_server(dir: &std::path::Path) -> (SocketAddr, std::path::PathBuf) {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = authority.self_signed(&authority_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap();
-    let certificate = certificate.signed_by(&key, &authority, &authority_key).unwrap();
-    let path = dir.join("ca.pem");
-    std::fs::write(&path, authority.pem()).unwrap();
+    let (authority, path) = (Authority::new("ca"), dir.join("ca.pem"));
+    authority.write(&path);
+    let pair = authority.server();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -244,8 +245,7 @@ async fn https_is_checked_against_whom_the_file_names() {
     until("delivery", || counted(&webhooks, "cidery_webhook_delivered") == 2.0).await;
 
     let other = dir.path().join("other.pem");
-    let key = KeyPair::generate().unwrap();
-    std::fs::write(&other, CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem()).unwrap();
+    Authority::new("other").write(&other);
     let webhooks = start(&[hook(&other)]);
     push(&webhooks, 0..1).await;
     until("refusal", || counted(&webhooks, "cidery_webhook_dropped") == 1.0).await;

@@ -2,6 +2,7 @@
 
 mod beside;
 mod logins;
+mod outside;
 mod rights;
 mod tokens;
 
