@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::{
     num::NonZeroUsize,
     ops::Range,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -395,6 +396,8 @@ async fn it_runs_by_itself_but_not_where_nothing_may_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_pushes_nothing_goes_that_was_pushed_again() {
     let node = Node::with(config(vec![last("*", 2)])).await;
+    // A run that nobody waits for any more would go on beside the last one.
+    let pushing = AtomicBool::new(true);
     let pushes = async {
         for round in 0..40 {
             for n in 0..6 {
@@ -411,17 +414,15 @@ async fn beside_pushes_nothing_goes_that_was_pushed_again() {
                 assert_eq!(status(&node, "ci/app", format!("t{n}")).await, 200, "round {round}, t{n}");
             }
         }
+        pushing.store(false, SeqCst);
     };
     let runs = async {
-        loop {
+        while pushing.load(SeqCst) {
             let done = node.registry.retain(false).await.unwrap();
             assert!(done.failed.is_empty(), "{done:?}");
         }
     };
-    tokio::select! {
-        () = pushes => {}
-        () = runs => {}
-    }
+    tokio::join!(pushes, runs);
     retain(&node).await;
     assert_eq!(tags(&node, "ci/app").await, ["t4", "t5"]);
     for tag in ["t4", "t5"] {
