@@ -56,9 +56,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     ];
     for (what, target, names) in lists {
         sides.compare(report, (what, "lists/s", options.runs), |host, _| {
-            sides::together(host, 1, |http, _| {
+            sides::again(host, 1, TIME, |http| {
                 ensure!(list(http, &target)? == names, "{host} does not list {names} names at {target}");
-                Ok(1.0)
+                Ok(())
             })
         })?;
     }
