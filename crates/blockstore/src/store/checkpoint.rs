@@ -3,13 +3,12 @@
 use super::{Inner, blocks::only_store, round::Op};
 use crate::{
     index::{self, Checkpoint, Index, IndexError, PackView, Survey},
-    journal::Event,
     pack::Location,
 };
 use cidery_core::{Multihash, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -52,50 +51,13 @@ impl IndexSlot {
 pub(super) struct Progressed {
     counts: BTreeMap<u64, u64>,
     checkpoints: BTreeMap<u64, Checkpoint>,
-}
-
-/// Blocks that were copied out of packs, and that the index does not know in their new places yet.
-///
-/// The index must not place a block elsewhere that a checkpoint of its old pack counts, unless the journal says that
-/// its old record is dead: a stop in between would leave a checkpoint that does not agree.
-#[derive(Default)]
-pub(super) struct Moving(Mutex<HashMap<Multihash, Move>>);
-
-struct Move {
-    from: Location,
-    to: Location,
-}
-
-impl Moving {
-    /// A block was copied, and nobody can take the copy for durable yet.
-    pub(super) fn copied(&self, hash: &Multihash, from: Location, to: Location) {
-        self.0.lock().insert(*hash, Move { from, to });
-    }
-
-    /// Forgets what is not copied any more.
-    pub(super) fn clear(&self) {
-        *self.0.lock() = HashMap::new();
-    }
-
-    /// The old places of those that go to their new ones now.
-    fn take(&self, moved: &[(Multihash, Location)]) -> BTreeMap<u64, Vec<u64>> {
-        let mut moving = self.0.lock();
-        let mut dead: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        if !moving.is_empty() {
-            for (hash, place) in moved {
-                // One that somebody wrote yet again is found where it was, until that is durable.
-                if let Some(Move { from, .. }) = moving.remove(hash).filter(|one| one.to == *place) {
-                    dead.entry(from.pack).or_default().push(from.offset);
-                }
-            }
-        }
-        dead
-    }
+    /// Packs that are being emptied, which have no checkpoint.
+    emptied: BTreeSet<u64>,
 }
 
 impl From<Survey> for Progressed {
     fn from(survey: Survey) -> Self {
-        Self { counts: survey.counts, checkpoints: survey.checkpoints }
+        Self { counts: survey.counts, checkpoints: survey.checkpoints, emptied: BTreeSet::new() }
     }
 }
 
@@ -219,18 +181,9 @@ impl Inner {
         let mut moved = self.recent.select(settled);
         // In the order of the index's pages.
         moved.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
-        let dead = self.moving.take(&moved).into_iter().map(|(pack, mut offsets)| {
-            offsets.sort_unstable();
-            Event::Dead { pack, offsets }
-        });
-        let dead: Vec<Event> = dead.collect();
-        if !dead.is_empty() {
-            self.note_down(dead)?;
-        }
-        let is_dead = |place: &Location| self.state.read().is_dead(place.pack, place.offset);
         let (result, generation) = {
             let slot = self.index.read();
-            (slot.index().and_then(|index| progressed.advance(index, &moved, &durable, &is_dead)), slot.generation)
+            (slot.index().and_then(|index| progressed.advance(index, &moved, &durable)), slot.generation)
         };
         drop(progressed);
         match result {
@@ -322,6 +275,22 @@ impl Progressed {
     pub(super) fn forget(&mut self, pack: u64) {
         self.counts.remove(&pack);
         self.checkpoints.remove(&pack);
+        self.emptied.remove(&pack);
+    }
+
+    /// A pack is going to be emptied. Its blocks leave it one by one in the index, and a stop must not find a
+    /// checkpoint that still counts them: without one, it is read again.
+    pub(super) fn begin_emptying(&mut self, index: &dyn Index, pack: u64) -> Result<(), IndexError> {
+        index.remove_checkpoint(pack)?;
+        index.flush()?;
+        self.checkpoints.remove(&pack);
+        self.emptied.insert(pack);
+        Ok(())
+    }
+
+    /// It stays after all.
+    pub(super) fn end_emptying(&mut self, pack: u64) {
+        self.emptied.remove(&pack);
     }
 
     fn advance(
@@ -329,11 +298,10 @@ impl Progressed {
         index: &dyn Index,
         moved: &[(Multihash, Location)],
         durable: &BTreeMap<u64, (u64, u64)>,
-        is_dead: &dyn Fn(&Location) -> bool,
     ) -> Result<(), IndexError> {
         let counts = &mut self.counts;
         index.set(moved, &mut |_, former| {
-            if let Some(count) = counts.get_mut(&former.pack).filter(|_| !is_dead(&former)) {
+            if let Some(count) = counts.get_mut(&former.pack) {
                 *count = count.saturating_sub(1);
             }
         })?;
@@ -342,6 +310,7 @@ impl Progressed {
         }
         let changed: Vec<(u64, Checkpoint)> = durable
             .iter()
+            .filter(|(id, _)| !self.emptied.contains(id))
             .map(|(id, (salt, upto))| {
                 (*id, Checkpoint { salt: *salt, upto: *upto, blocks: counts.get(id).copied().unwrap_or_default() })
             })

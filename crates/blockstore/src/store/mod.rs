@@ -40,7 +40,7 @@ use crate::{
     pack::{Location, Pack, Packs, write_back},
     recent::Recent,
 };
-use checkpoint::{Alarm, IndexSlot, Moving, Progressed};
+use checkpoint::{Alarm, IndexSlot, Progressed};
 use cidery_core::{CommitError, Multihash, Namespace, StoreError};
 use gc::Collector;
 use holds::Holds;
@@ -81,7 +81,6 @@ pub(crate) struct Inner {
     /// Held by whoever writes a checkpoint or makes a new index.
     progressed: Mutex<Progressed>,
     alarm: Alarm,
-    moving: Moving,
     buffers: Buffers,
     journal: Mutex<Journal>,
     /// Packs that were flushed since the journal last took their marks.

@@ -2,7 +2,7 @@
 
 use super::{
     Inner, Parts, Uses, backup,
-    checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot, Moving, ROOM as INDEX_ROOM},
+    checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot, ROOM as INDEX_ROOM},
 };
 use crate::{
     disk::{Disk, DiskFile},
@@ -68,7 +68,6 @@ impl Inner {
             index: RwLock::new(IndexSlot::new(opened.index)),
             progressed: Mutex::new(opened.survey.into()),
             alarm: Alarm::default(),
-            moving: Moving::default(),
             buffers: Default::default(),
             journal: Mutex::new(journal),
             unmarked: Default::default(),

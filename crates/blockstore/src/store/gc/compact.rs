@@ -31,9 +31,9 @@ impl Inner {
         let (mut telling, mut before) = (Telling::new(tell, Stage::Compact, total), 0);
         for pack in due {
             self.check_collecting()?;
-            let removed = self.empty_and_remove(&pack, census, &mut |at| telling.at(before + at));
-            self.moving.clear();
-            done.packs_removed += u64::from(removed?);
+            if self.empty_and_remove(&pack, census, &mut |at| telling.at(before + at))? {
+                done.packs_removed += 1;
+            }
             before += pack.len();
         }
         Ok(())
@@ -46,8 +46,21 @@ impl Inner {
         census: &Census,
         progress: &mut dyn FnMut(u64),
     ) -> Result<bool, StoreError> {
+        let id = pack.id();
         // Whatever is in it is in the index afterwards, and on the disk.
         self.checkpoint()?;
+        {
+            let mut progressed = self.progressed.lock();
+            self.with_index_as_it_is(|index| progressed.begin_emptying(index, id))?;
+        }
+        let removed = self.empty(pack, census, progress);
+        if !matches!(removed, Ok(true)) {
+            self.progressed.lock().end_emptying(id);
+        }
+        removed
+    }
+
+    fn empty(&self, pack: &Arc<Pack>, census: &Census, progress: &mut dyn FnMut(u64)) -> Result<bool, StoreError> {
         let id = pack.id();
         let file = self.packs.file(pack)?;
         let failed = |e| StoreError::io(format!("reading pack {id:016x}"), e);
@@ -112,11 +125,7 @@ impl Inner {
             Err(error) => return Err(error),
         };
         let record = NewRecord { kind: header.kind, origin: place.origin, block: &block };
-        let copied = |to| {
-            claim.publish(to);
-            self.moving.copied(cid.hash(), place, to);
-        };
-        self.packs.append_shared(pack.header.class, &record, copied)?;
+        self.packs.append_shared(pack.header.class, &record, |place| claim.publish(place))?;
         Ok(true)
     }
 }
