@@ -57,11 +57,16 @@ impl Backlinks {
         if root.is_some() && self.root == root {
             return Ok(());
         }
-        let mut done = self.advance(reader, root).await;
-        if done.is_err() && self.root.is_some() {
+        // Whatever ends this halfway leaves counts of no root, which nobody goes on from.
+        let from = self.root.take();
+        if from.is_none() {
+            self.clear();
+        }
+        let mut done = self.advance(reader, from, root).await;
+        if done.is_err() && from.is_some() {
             // Of the root before, something may be collected already.
             self.clear();
-            done = self.advance(reader, root).await;
+            done = self.advance(reader, None, root).await;
         }
         match &done {
             Ok(()) => self.root = root,
@@ -78,8 +83,8 @@ impl Backlinks {
         self.counts.contains_key(&self.hasher.hash_one(digest.as_str()))
     }
 
-    async fn advance(&mut self, reader: &Reader, root: Option<Cid>) -> Result<(), TreeError> {
-        let (before, after) = (repositories(reader, self.root).await?, repositories(reader, root).await?);
+    async fn advance(&mut self, reader: &Reader, from: Option<Cid>, root: Option<Cid>) -> Result<(), TreeError> {
+        let (before, after) = (repositories(reader, from).await?, repositories(reader, root).await?);
         let mut waiting = vec![(Part::Repositories, before, after)];
         while let Some((part, before, after)) = waiting.pop() {
             let found = cidery_unixfs::compare(&*reader.fetcher, before.as_ref(), after.as_ref(), MAX_ENTRIES).await;

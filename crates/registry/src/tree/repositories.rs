@@ -159,7 +159,11 @@ impl View {
         let is_repository = entries.iter().any(|entry| REPOSITORY_PARTS.contains(&entry.name.as_str()));
         // Keeps out `_layers` and its like, and names that nobody could ask for.
         let names = entries.into_iter().map(|entry| entry.name.into_boxed_str());
-        let names = names.filter(|name| !name.contains('/') && name.parse::<RepositoryName>().is_ok()).collect();
+        let valid = |name: &str| !name.contains('/') && name.parse::<RepositoryName>().is_ok();
+        let mut names: Vec<Box<str>> = names.filter(|name| valid(name)).collect();
+        // A hostile directory may have a name twice.
+        names.dedup();
+        let names = names.into();
         let children = Children { names, is_repository };
         self.reader.cache.insert(key, Value::Children(children.clone()));
         Ok(children)
