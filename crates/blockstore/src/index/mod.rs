@@ -5,6 +5,7 @@ mod build;
 mod filter;
 #[cfg(test)]
 pub(crate) mod memory;
+mod newer;
 mod page;
 mod sled;
 mod sort;
@@ -12,7 +13,8 @@ mod sort;
 mod tests;
 
 pub(crate) use self::{
-    build::{PackView, Survey, fill, prefer, survey},
+    build::{PackView, Survey, fill, survey},
+    newer::Newer,
     sled::SledHome,
 };
 
@@ -44,6 +46,10 @@ pub(crate) struct Checkpoint {
 /// An open index.
 pub(crate) trait Index: Send + Sync {
     fn get(&self, hash: &Multihash) -> Result<Option<Location>, IndexError>;
+    /// Where each of these blocks is. In the index's order they take every page once.
+    fn get_all(&self, hashes: &[Multihash]) -> Result<Vec<Option<Location>>, IndexError> {
+        hashes.iter().map(|hash| self.get(hash)).collect()
+    }
     /// Sets places, and calls `replaced` with each former one.
     fn set(
         &self,

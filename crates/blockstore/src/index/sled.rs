@@ -202,6 +202,29 @@ impl Index for SledIndex {
         page::find(&self.page_of(&key)?.1, &key)
     }
 
+    fn get_all(&self, hashes: &[Multihash]) -> Result<Vec<Option<Location>>, IndexError> {
+        let mut last: Option<(sled::IVec, sled::IVec, Option<sled::IVec>)> = None;
+        let mut place = |hash: &Multihash| {
+            let key = Key::of(hash);
+            if self.held.read().as_ref().is_some_and(|held| !held.may_hold(&key)) {
+                return Ok(None);
+            }
+            let is_in = |page: &[u8], until: Option<&[u8]>| *page <= *key && until.is_none_or(|until| *key < *until);
+            let (page, bytes, until) = match last.take() {
+                Some((page, bytes, until)) if is_in(&page, until.as_deref()) => (page, bytes, until),
+                _ => {
+                    let (page, bytes) = self.page_of(&key)?;
+                    let until = self.next(&page)?;
+                    (page, bytes, until)
+                }
+            };
+            let found = page::find(&bytes, &key);
+            last = Some((page, bytes, until));
+            found
+        };
+        hashes.iter().map(&mut place).collect()
+    }
+
     fn set(
         &self,
         places: &[(Multihash, Location)],

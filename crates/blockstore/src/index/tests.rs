@@ -49,6 +49,15 @@ fn check(index: &dyn Index, table: &HashMap<Multihash, Location>) {
     for (hash, place) in table {
         assert_eq!(index.get(hash).unwrap(), Some(*place));
     }
+    let (mut hashes, absent): (Vec<_>, _) = (table.keys().copied().collect(), hash(SHA2_256, &[7; 3]));
+    hashes.push(absent);
+    for in_order in [false, true] {
+        if in_order {
+            hashes.sort_by_key(Multihash::to_bytes);
+        }
+        let expected: Vec<_> = hashes.iter().map(|hash| table.get(hash).copied()).collect();
+        assert_eq!(index.get_all(&hashes).unwrap(), expected);
+    }
     let key = |place: &Location| (place.pack, place.offset, place.len, place.head, place.origin as u8);
     let (mut found, mut expected) = (Vec::new(), table.values().map(key).collect::<Vec<_>>());
     index.each(&mut |place| found.push(key(&place))).unwrap();

@@ -28,6 +28,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Reopening an index needs room; with less than this a failed one is left alone, since it may still be read.
 pub(super) const ROOM: u64 = 16 << 20;
 
+/// The salt of each pack, and up to where it is durable.
+type Durable = BTreeMap<u64, (u64, u64)>;
+
 /// The index in use.
 pub(super) struct IndexSlot {
     index: Result<Box<dyn Index>, IndexError>,
@@ -175,12 +178,9 @@ impl Inner {
     pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
         let mut progressed = self.progressed.lock();
         self.submit(Op::Sync).map_err(only_store)?;
-        let durable: BTreeMap<u64, (u64, u64)> =
+        let durable: Durable =
             self.packs.all().iter().map(|pack| (pack.id(), (pack.header.salt, pack.durable()))).collect();
-        let settled = |place: &Location| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto);
-        let mut moved = self.recent.select(settled);
-        // In the order of the index's pages.
-        moved.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
+        let moved = self.settled(&durable);
         let (result, generation) = {
             let slot = self.index.read();
             (slot.index().and_then(|index| progressed.advance(index, &moved, &durable)), slot.generation)
@@ -198,6 +198,15 @@ impl Inner {
                 Err(StoreError::Index(error.0))
             }
         }
+    }
+
+    /// The recent blocks that are durable where they are.
+    fn settled(&self, durable: &Durable) -> Vec<(Multihash, Location)> {
+        let is_settled = |place: &Location| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto);
+        let mut settled = self.recent.select(is_settled);
+        // In the order of the index's pages.
+        settled.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
+        settled
     }
 
     /// Makes a new index at once, because the present one says things that are not true.
@@ -222,11 +231,11 @@ impl Inner {
         slot.generation += 1;
         let reopened = if wipe { None } else { self.reopen(&packs).ok() };
         let renewed = reopened.map_or_else(|| self.rebuild(why, &packs), Ok);
-        match renewed {
-            Ok((index, survey)) => {
+        match renewed.and_then(|(index, survey)| self.settle(index, survey, &packs)) {
+            Ok((index, settled)) => {
                 slot.index = Ok(index);
                 slot.failed = None;
-                *progressed = survey.into();
+                *progressed = settled;
                 Ok(())
             }
             Err(error) => {
@@ -234,6 +243,21 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    /// Puts what is recent and durable into a new index. Its checkpoints pass those blocks, and it may have found each of
+    /// them at an older place: when that one dies, nothing else would say where they are after a stop.
+    fn settle(
+        &self,
+        index: Box<dyn Index>,
+        survey: Survey,
+        packs: &BTreeMap<u64, PackView>,
+    ) -> Result<(Box<dyn Index>, Progressed), StoreError> {
+        let durable = packs.iter().map(|(id, pack)| (*id, (pack.salt, pack.durable))).collect();
+        let (moved, mut progressed) = (self.settled(&durable), Progressed::from(survey));
+        progressed.advance(&*index, &moved, &durable).map_err(|error| StoreError::Index(error.0))?;
+        self.recent.forget(&moved);
+        Ok((index, progressed))
     }
 
     fn reopen(&self, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), IndexError> {
@@ -297,7 +321,7 @@ impl Progressed {
         &mut self,
         index: &dyn Index,
         moved: &[(Multihash, Location)],
-        durable: &BTreeMap<u64, (u64, u64)>,
+        durable: &Durable,
     ) -> Result<(), IndexError> {
         let counts = &mut self.counts;
         index.set(moved, &mut |_, former| {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     disk::{Disk, DiskFile},
     format,
-    index::{self, Index, IndexError, IndexHome, PackView, Survey, prefer},
+    index::{self, Index, IndexError, IndexHome, Newer, PackView, Survey},
     journal::{Journal, State},
     marks::Marks,
     notes::Notes,
@@ -286,7 +286,7 @@ fn catch_up(
     state: &State,
     notes: &mut Notes,
 ) -> Result<(Caught, Vec<Pack>), OpenError> {
-    let mut caught = Caught::default();
+    let mut newer = Newer::of(&*opened.index);
     let mut packs = Vec::new();
     for (id, mut pack) in found {
         let failed = |e| StoreError::io(format!("reading {}", file_name(id)), e);
@@ -297,8 +297,8 @@ fn catch_up(
             match step.map_err(failed)? {
                 Found::Record(header) => {
                     end = header.location.end();
-                    if header.cid.is_some() && !state.is_dead(id, header.location.offset) {
-                        take_in(opened, &mut caught, &header)?;
+                    if !state.is_dead(id, header.location.offset) {
+                        newer.add(&header)?;
                     }
                 }
                 Found::Gap { from, to } => {
@@ -321,31 +321,13 @@ fn catch_up(
         write_again(&*pack.file, pack.durable, end).map_err(failed)?;
         packs.push(Packs::found(pack.header, end, pack.durable, pack.sealed));
     }
+    let mut caught = Caught::default();
+    newer.each(|found| {
+        caught.blocks += u64::from(found.is_new);
+        caught.bytes += if found.is_new { found.place.len.into() } else { 0 };
+        caught.table.insert(found.hash, found.place);
+    })?;
     Ok((caught, packs))
-}
-
-fn take_in(opened: &OpenedIndex, caught: &mut Caught, header: &crate::pack::Header) -> Result<(), OpenError> {
-    let Some(cid) = header.cid else { return Ok(()) };
-    let (hash, place) = (cid.hash(), header.location);
-    let indexed = || opened.index.get(hash).map_err(|error| StoreError::Index(error.0));
-    let known = match caught.table.get(hash) {
-        Some(known) => Some(known),
-        None => indexed()?,
-    };
-    match known {
-        Some(known) => {
-            let better = prefer(&known, &place, header.kind);
-            if better != known {
-                caught.table.insert(*hash, better);
-            }
-        }
-        None => {
-            caught.table.insert(*hash, place);
-            caught.blocks += 1;
-            caught.bytes += u64::from(place.len);
-        }
-    }
-    Ok(())
 }
 
 /// If a flush failed before the restart, the system may believe that these bytes are on the disk.

@@ -10,7 +10,7 @@ mod loss;
 mod marks;
 mod pins;
 mod player;
-mod rig;
+pub(crate) mod rig;
 mod scrub;
 mod shorten;
 mod usage;

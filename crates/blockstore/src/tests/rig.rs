@@ -13,16 +13,16 @@ use std::{
 };
 
 #[derive(Clone)]
-pub(super) struct Rig {
-    pub(super) disk: FaultyDisk,
-    pub(super) home: MemoryHome,
-    pub(super) now: Arc<Mutex<SystemTime>>,
-    pub(super) options: Options,
+pub(crate) struct Rig {
+    pub(crate) disk: FaultyDisk,
+    pub(crate) home: MemoryHome,
+    pub(crate) now: Arc<Mutex<SystemTime>>,
+    pub(crate) options: Options,
 }
 
 impl Rig {
     /// Small packs, so that they fill.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             disk: FaultyDisk::default(),
             home: MemoryHome::default(),
@@ -32,11 +32,11 @@ impl Rig {
     }
 
     /// With an index that survives a restart.
-    pub(super) fn with_kept_index() -> Self {
+    pub(crate) fn with_kept_index() -> Self {
         Self { home: MemoryHome::kept(), ..Self::new() }
     }
 
-    pub(super) fn open(&self) -> Result<DiskStore, OpenError> {
+    pub(crate) fn open(&self) -> Result<DiskStore, OpenError> {
         let now = self.now.clone();
         let parts = Parts {
             disk: Arc::new(self.disk.clone()),
@@ -48,7 +48,7 @@ impl Rig {
     }
 
     /// The rig with its disk as it comes up after a power cut now.
-    pub(super) fn after_power_cut(&self, fate: Fate) -> Self {
+    pub(crate) fn after_power_cut(&self, fate: Fate) -> Self {
         Self { disk: self.disk.after_power_cut(fate), home: self.home.after_power_cut(), ..self.clone() }
     }
 }

@@ -79,15 +79,13 @@ impl Inner {
             }
             progress(scan.position());
         }
-        if !sound {
-            self.note(format!("pack {id:016x} was not compacted: a block in it is damaged"));
-            return Ok(false);
-        }
         self.checkpoint()?;
         {
             let mut progressed = self.progressed.lock();
             let dead = self.state.read().dead.get(&id).map_or(0, |dead| dead.len() as u64);
-            if progressed.placed(id) > dead {
+            // What lies where no record can be read was not moved either.
+            if !sound || progressed.placed(id) > dead {
+                self.note(format!("pack {id:016x} was not compacted: a block in it is damaged"));
                 return Ok(false);
             }
             self.note_down(vec![Event::PacksRemoved(vec![id])])?;

@@ -154,3 +154,37 @@ impl Inner {
         punched.map_err(|e| StoreError::io(format!("punching a block out of pack {:016x}", place.pack), e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{disk::faulty::Fate, tests::rig::Rig};
+    use cidery_core::{Block, Blockstore};
+
+    #[test]
+    fn a_block_put_again_while_it_is_buried_survives_an_index_made_anew_and_a_stop() {
+        for wipe in [true, false] {
+            let rig = Rig::with_kept_index();
+            let store = rig.open().unwrap();
+            let inner = &store.0.inner;
+            let block = Block::raw(&b"it comes back"[..]);
+            let hash = *block.cid().hash();
+            store.put(&block, Origin::Pushed).unwrap();
+            inner.checkpoint().unwrap();
+            let old = inner.look_up(&hash).unwrap().unwrap();
+            // As burying does first.
+            inner.dying.write().insert(hash, old);
+            store.put(&block, Origin::Pushed).unwrap();
+            store.sync().unwrap();
+            if wipe {
+                inner.renew_index("a test").unwrap();
+            } else {
+                rig.home.fail("a test");
+                inner.look_up(&hash).unwrap();
+            }
+            inner.bury_dying(vec![(hash, old)], &mut Collected::default()).unwrap();
+            let after = rig.after_power_cut(Fate::Drop).open().unwrap();
+            assert_eq!(after.get(block.cid()).unwrap().as_ref(), Some(block.data()), "wipe: {wipe}");
+        }
+    }
+}
