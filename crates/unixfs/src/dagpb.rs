@@ -78,6 +78,14 @@ pub(crate) fn visit<'a>(
     block: &'a [u8],
     mut each: impl FnMut(Link<'a>) -> Result<(), Defect>,
 ) -> Result<Option<&'a [u8]>, Defect> {
+    visit_unread(block, |link| each(link.read()?))
+}
+
+/// As [`visit`], with links that are still to be read: for who looks for one of many.
+pub(crate) fn visit_unread<'a>(
+    block: &'a [u8],
+    mut each: impl FnMut(Unread<'a>) -> Result<(), Defect>,
+) -> Result<Option<&'a [u8]>, Defect> {
     let (mut data, mut links, mut links_ended) = (None, 0, false);
     let mut fields = Fields(block);
     while let Some((number, value)) = fields.next()? {
@@ -91,7 +99,7 @@ pub(crate) fn visit<'a>(
             2 if links == MAX_LINKS => return Err(Defect("too many links")),
             2 => {
                 links += 1;
-                each(link(value.bytes()?)?)?;
+                each(Unread(value.bytes()?))?;
             }
             _ => return Err(Defect("an unknown field in a dag-pb node")),
         }
@@ -108,24 +116,6 @@ pub(crate) fn data(block: &[u8]) -> Result<Option<&[u8]>, Defect> {
         }
     }
     Ok(data)
-}
-
-/// The links of a node, unread: for who looks for one of many.
-pub(crate) fn unread(block: &[u8]) -> impl Iterator<Item = Result<Unread<'_>, Defect>> {
-    let mut fields = Fields(block);
-    std::iter::from_fn(move || {
-        loop {
-            match fields.next() {
-                Ok(Some((2, value))) => return Some(value.bytes().map(Unread)),
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(defect) => {
-                    fields = Fields(&[]);
-                    return Some(Err(defect));
-                }
-            }
-        }
-    })
 }
 
 /// A link that is still to be read.

@@ -34,8 +34,11 @@ const REFERENCE: usize = 8;
 /// … a digest that is referred to, …
 const REFERRED: usize = 40;
 
-/// … and a manifest.
+/// … a manifest, …
 const MANIFEST: usize = 64;
+
+/// … and a repository, even one without manifests.
+const REPOSITORY: usize = 512;
 
 /// Memory for directories while manifests are read, in bytes.
 pub(super) const WAYS: usize = 8 << 20;
@@ -47,14 +50,20 @@ const KEPT: Duration = Duration::from_secs(600);
 pub(super) type AllNamed = Arc<Mutex<HashMap<RepositoryName, Kept>>>;
 
 /// What is kept of one.
-#[derive(Default)]
 pub(super) struct Kept {
     named: Arc<tokio::sync::Mutex<Named>>,
     /// When it was needed last.
-    used: Option<Instant>,
+    used: Instant,
     /// Bytes of memory that it takes, about.
     memory: usize,
     unsure: bool,
+}
+
+impl Kept {
+    /// What is needed now.
+    fn now(named: Arc<tokio::sync::Mutex<Named>>, memory: usize, unsure: bool) -> Self {
+        Self { named, used: Instant::now(), memory, unsure }
+    }
 }
 
 /// What the manifests of one repository refer to, below one root.
@@ -94,11 +103,16 @@ impl Named {
         if revisions == self.revisions {
             return Ok(());
         }
-        let mut done = self.advance(view, repository, revisions).await;
-        if done.is_err() && self.revisions.is_some() {
+        // Whatever ends this halfway leaves what is of no root, which nobody goes on from.
+        let from = self.revisions.take();
+        if from.is_none() {
+            self.clear();
+        }
+        let mut done = self.advance(view, repository, from, revisions).await;
+        if done.is_err() && from.is_some() {
             // Of the root before, something may be collected already.
             self.clear();
-            done = self.advance(view, repository, revisions).await;
+            done = self.advance(view, repository, None, revisions).await;
         }
         match &done {
             Ok(()) => self.revisions = revisions,
@@ -115,9 +129,10 @@ impl Named {
         &mut self,
         view: &View,
         repository: &RepositoryName,
+        from: Option<Cid>,
         revisions: Option<Cid>,
     ) -> Result<(), TreeError> {
-        for gone in digests_between(&view.reader, revisions, self.revisions).await? {
+        for gone in digests_between(&view.reader, revisions, from).await? {
             let gone = self.manifests.remove(&self.hash(&gone)).unwrap_or_default();
             self.references -= gone.len();
             for named in gone {
@@ -129,7 +144,7 @@ impl Named {
                 }
             }
         }
-        for digest in digests_between(&view.reader, self.revisions, revisions).await? {
+        for digest in digests_between(&view.reader, from, revisions).await? {
             let named: Box<[(u64, u64)]> = match view.manifest(repository, &Reference::Digest(digest.clone())).await {
                 Ok(manifest) => {
                     let parsed = manifest.and_then(|manifest| Parsed::stored(&manifest));
@@ -171,13 +186,16 @@ impl Named {
 
     /// About how many bytes of memory it takes.
     fn memory(&self) -> usize {
-        self.references * REFERENCE + self.referred.len() * REFERRED + self.manifests.len() * MANIFEST
+        REPOSITORY + self.references * REFERENCE + self.referred.len() * REFERRED + self.manifests.len() * MANIFEST
     }
 }
 
 /// Lets go of what was needed least recently, as far as all together takes more than `memory`. That of `repository`
 /// stays.
 fn make_room(all: &mut HashMap<RepositoryName, Kept>, repository: &RepositoryName, memory: usize) {
+    if all.values().map(|kept| kept.memory).sum::<usize>() <= memory {
+        return;
+    }
     let mut others: Vec<_> = all.iter().filter(|(other, _)| *other != repository).collect();
     others.sort_unstable_by_key(|(_, kept)| Reverse(kept.used));
     let mut taken = all.get(repository).map_or(0, |kept| kept.memory);
@@ -197,7 +215,8 @@ async fn ask<T>(
     repository: &RepositoryName,
     question: impl FnOnce(&Named) -> T,
 ) -> Result<T, TreeError> {
-    let kept = all.lock().entry(repository.clone()).or_default().named.clone();
+    let first = || Kept::now(Arc::default(), REPOSITORY, false);
+    let kept = all.lock().entry(repository.clone()).or_insert_with(first).named.clone();
     let mut named = kept.lock().await;
     let done = named.follow(view, repository).await;
     let answer = question(&named);
@@ -205,7 +224,7 @@ async fn ask<T>(
     drop(named);
     let mut all = all.lock();
     // It may have had to make room meanwhile.
-    all.insert(repository.clone(), Kept { named: kept, used: Some(Instant::now()), memory, unsure });
+    all.insert(repository.clone(), Kept::now(kept, memory, unsure));
     make_room(&mut all, repository, MEMORY);
     done.map(|()| answer)
 }
@@ -232,7 +251,6 @@ impl Shared {
             let complete = !named.unsure && named.referred.keys().all(|referred| held.contains(referred));
             complete.then(|| blobs.iter().filter(|digest| !named.has(digest)).cloned().collect())
         };
-        let _one = self.preparing.lock().await;
         let kept = self.named.lock().contains_key(repository);
         let answer = ask(&self.named, view, repository, question).await;
         if !kept {
@@ -275,9 +293,7 @@ impl Shared {
 
     /// Lets go of what was not needed for a while, and of what may be read better the next time.
     pub fn drop_named(&self) {
-        // One without a time is being read for the first time.
-        let lately = |kept: &Kept| kept.used.is_none_or(|used| used.elapsed() < KEPT);
-        self.named.lock().retain(|_, kept| !kept.unsure && lately(kept));
+        self.named.lock().retain(|_, kept| !kept.unsure && kept.used.elapsed() < KEPT);
     }
 }
 
@@ -334,7 +350,7 @@ mod tests {
         let name = |name: &str| -> RepositoryName { name.parse().unwrap() };
         let mut all = HashMap::new();
         let mut need = |repository, memory| {
-            all.insert(name(repository), Kept { memory, used: Some(Instant::now()), ..Kept::default() });
+            all.insert(name(repository), Kept::now(Arc::default(), memory, false));
             make_room(&mut all, &name(repository), 300);
             let mut kept: Vec<String> = all.keys().map(ToString::to_string).collect();
             kept.sort();

@@ -199,13 +199,13 @@ fn find_in<'a>(
     let slot = place.slot(hash, log).filter(|slot| bit(message.data, *slot));
     let at = slot.map(|slot| (0..slot).filter(|slot| bit(message.data, *slot)).count());
     let (mut found, mut count) = (None, 0);
-    for link in dagpb::unread(block) {
-        let link = link?;
+    dagpb::visit_unread(block, |link| {
         if at == Some(count) {
             found = Some(link);
         }
         count += 1;
-    }
+        Ok(())
+    })?;
     match count.cmp(&(bits as usize)) {
         Ordering::Less => return Err(Defect("a shard has fewer links than bits")),
         Ordering::Greater => return Err(Defect("a shard has more links than bits")),

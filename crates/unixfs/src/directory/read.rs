@@ -44,16 +44,15 @@ pub async fn lookup(fetcher: &dyn Fetcher, directory: &Cid, name: &str) -> Resul
 
 /// The entry called `name` in a directory of one node.
 fn in_one_node(cid: &Cid, block: &[u8], name: &str) -> Result<Option<Entry>, UnixfsError> {
-    let look = || {
-        for link in dagpb::unread(block) {
-            let link = link?;
-            if link.name()? == name.as_bytes() {
-                return link.read().map(|link| Some(link.into()));
-            }
+    let mut found = None;
+    let look = |link: dagpb::Unread<'_>| {
+        if found.is_none() && link.name()? == name.as_bytes() {
+            found = Some(Entry::from(link.read()?));
         }
-        Ok(None)
+        Ok(())
     };
-    look().about(cid)
+    dagpb::visit_unread(block, look).about(cid)?;
+    Ok(found)
 }
 
 /// All entries of a directory, in the byte-wise order of their names; more than [`MAX_ENTRIES`]
