@@ -8,6 +8,7 @@ use axum::{
 };
 use cidery_access::{Grant, Issued};
 use cidery_core::{Digest, Tag};
+use serde::Serialize;
 use serde_json::json;
 use std::{
     ops::Range,
@@ -39,8 +40,9 @@ pub fn etag(digest: &Digest) -> String {
     format!("\"{digest}\"")
 }
 
-fn json_response(media_type: &'static str, body: &serde_json::Value) -> Response {
-    let mut response = Body::from(body.to_string()).into_response();
+fn json_response(media_type: &'static str, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("texts, numbers and lists are JSON");
+    let mut response = Body::from(body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
@@ -248,14 +250,14 @@ impl IntoResponse for Deleted {
 }
 
 /// A page of names.
-pub struct List {
-    /// The JSON.
-    pub body: serde_json::Value,
+pub struct List<T> {
+    /// What becomes the JSON, as it is: of ten thousand names nothing is copied before.
+    pub body: T,
     /// Path and query of the next page.
     pub next: Option<String>,
 }
 
-impl IntoResponse for List {
+impl<T: Serialize> IntoResponse for List<T> {
     fn into_response(self) -> Response {
         let mut response = json_response("application/json", &self.body);
         if let Some(next) = self.next {

@@ -12,10 +12,15 @@ use crate::{
 };
 use axum::response::IntoResponse;
 use cidery_core::{Namespace, RepositoryName};
-use serde_json::json;
+use serde::Serialize;
 
 /// Names that are read at once when others were left out.
 const CHUNK: usize = 1024;
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    repositories: &'a [String],
+}
 
 /// One page of names, in byte order over all namespaces: those that the caller may pull.
 pub async fn get(cx: &Context) -> Reply {
@@ -31,7 +36,7 @@ pub async fn get(cx: &Context) -> Reply {
     let more = names.len() > n;
     names.truncate(n);
     let next = names.last().filter(|_| more).map(|last| format!("/v2/_catalog?n={n}&last={}", encode(last)));
-    Ok(reply::List { body: json!({ "repositories": names }), next }.into_response())
+    Ok(reply::List { body: Catalog { repositories: &names }, next }.into_response())
 }
 
 /// A namespace's repositories after `last`, which is a full name.

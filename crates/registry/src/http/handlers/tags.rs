@@ -7,7 +7,14 @@ use crate::http::{
     reply, unreadable,
 };
 use axum::response::IntoResponse;
-use serde_json::json;
+use cidery_core::Tag;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Tags<'a> {
+    name: &'a str,
+    tags: &'a [Tag],
+}
 
 /// One page of tags, in byte order.
 pub async fn get(cx: &Context, name: &str) -> Reply {
@@ -24,5 +31,5 @@ pub async fn get(cx: &Context, name: &str) -> Reply {
     tags.truncate(n);
     let next =
         tags.last().filter(|_| more).map(|last| format!("/v2/{name}/tags/list?n={n}&last={}", encode(last.as_str())));
-    Ok(reply::List { body: json!({ "name": name, "tags": tags }), next }.into_response())
+    Ok(reply::List { body: Tags { name, tags: &tags }, next }.into_response())
 }
