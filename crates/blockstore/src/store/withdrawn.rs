@@ -34,12 +34,30 @@ struct Lists {
     hidden: HashMap<u64, u64>,
     /// Cached blocks that are of no use.
     discarded: Fingerprints,
-    files: HashMap<u64, SmallCid, BuildHasherDefault<Identity>>,
+    files: HashMap<u64, Form, BuildHasherDefault<Identity>>,
     /// Files that not even those keep who read them, and in which round they were purged.
     purged: HashMap<u64, u64>,
     /// Files that were put again since, for the journal.
     readmitted: Vec<Cid>,
     round: u64,
+}
+
+/// What of a file's CID is not in its multihash: of very many files there is no room for more.
+#[derive(Clone, Copy)]
+struct Form(u64);
+
+impl Form {
+    /// Stands for version 0, whose codec is always the same.
+    const FIRST: u64 = u64::MAX;
+
+    fn of(cid: &Cid) -> Self {
+        Self(if u64::from(cid.version()) == 0 { Self::FIRST } else { cid.codec() })
+    }
+
+    fn cid(self, hash: &Multihash) -> Cid {
+        let first = || Cid::new_v0(*hash).unwrap_or_else(|_| Cid::new_v1(codec::DAG_PB, *hash));
+        if self.0 == Self::FIRST { first() } else { Cid::new_v1(self.0, *hash) }
+    }
 }
 
 impl Lists {
@@ -91,9 +109,9 @@ impl Withdrawn {
             lists.discarded.remove(&block);
             lists.purged.remove(&block);
             if matches!(origin, Origin::Pushed | Origin::Imported)
-                && let Some(file) = lists.files.remove(&block)
+                && let Some(form) = lists.files.remove(&block)
             {
-                lists.readmitted.push(file.cid());
+                lists.readmitted.push(form.cid(hash));
             }
         });
     }
@@ -127,7 +145,7 @@ impl Withdrawn {
         self.change(|lists| {
             let round = lists.round;
             lists.hidden.extend(blocks.iter().map(|hash| (self.keys.block(hash), round)));
-            lists.files.extend(files.iter().map(|file| (self.keys.block(file.hash()), file.into())));
+            lists.files.extend(files.iter().map(|file| (self.keys.block(file.hash()), Form::of(file))));
         });
     }
 
@@ -165,11 +183,12 @@ impl Withdrawn {
     /// the `kept` blocks, which stay hidden. `files` are those that stay forgotten.
     pub(super) fn end_round(&self, round: u64, kept: &[Multihash], files: &BTreeMap<SmallCid, u64>) {
         let kept: Fingerprints = kept.iter().map(|hash| self.keys.block(hash)).collect();
+        let files: Fingerprints = files.keys().map(|file| self.keys.block(file.cid().hash())).collect();
         self.change(|lists| {
             lists.hidden.retain(|block, hidden| *hidden >= round || kept.contains(block));
             lists.purged.retain(|_, purged| *purged >= round);
             lists.discarded = Fingerprints::default();
-            lists.files.retain(|_, file| files.contains_key(file));
+            lists.files.retain(|file, _| files.contains(file));
         });
     }
 }
@@ -231,4 +250,20 @@ impl Inner {
 
 fn cids<'a>(files: impl Iterator<Item = &'a SmallCid>) -> Vec<Cid> {
     files.map(SmallCid::cid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidery_core::Block;
+
+    #[test]
+    fn a_cid_comes_back_from_its_form_and_its_hash() {
+        let hash = *Block::raw(&b"x"[..]).cid().hash();
+        let first = Cid::new_v0(hash).unwrap();
+        for cid in [first, Cid::new_v1(codec::RAW, hash), Cid::new_v1(codec::DAG_PB, hash), Cid::new_v1(1 << 40, hash)]
+        {
+            assert_eq!(Form::of(&cid).cid(&hash), cid);
+        }
+    }
 }

@@ -127,6 +127,6 @@ impl Inner {
             return Ok(None);
         }
         let home = (tree, repository);
-        Ok(Way::to(digest, referred.size).map(|way| Wanted { digest, home, way }))
+        Ok(Way::to(digest, referred.size()).map(|way| Wanted { digest, home, way }))
     }
 }

@@ -16,13 +16,13 @@ use cidery_core::{Cid, Digest};
 use cidery_unixfs::{Difference, MAX_ENTRIES, UnixfsError};
 use futures::executor::block_on;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Kept for so long after it was needed last: about 20 bytes a blob.
+/// Kept for so long after it was needed last: about 10 bytes a blob.
 const KEPT: Duration = Duration::from_secs(600);
 
 /// How often digests stand in repositories, as a blob or a manifest, below one root.
@@ -32,7 +32,10 @@ const KEPT: Duration = Duration::from_secs(600);
 #[derive(Default)]
 pub(super) struct Backlinks {
     root: Option<Cid>,
-    counts: HashMap<u64, u32>,
+    /// What is linked.
+    linked: HashSet<u64>,
+    /// How often beyond once, of what is linked more than once: of most there is nothing to count.
+    more: HashMap<u64, u32>,
     hasher: RandomState,
     used: Option<Instant>,
 }
@@ -76,11 +79,11 @@ impl Backlinks {
     }
 
     fn clear(&mut self) {
-        (self.root, self.counts) = (None, HashMap::new());
+        (self.root, self.linked, self.more) = Default::default();
     }
 
     pub(super) fn has(&self, digest: &Digest) -> bool {
-        self.counts.contains_key(&self.hasher.hash_one(digest.as_str()))
+        self.linked.contains(&self.hasher.hash_one(digest.as_str()))
     }
 
     async fn advance(&mut self, reader: &Reader, from: Option<Cid>, root: Option<Cid>) -> Result<(), TreeError> {
@@ -113,15 +116,14 @@ impl Backlinks {
 
     fn count(&mut self, digest: &str, before: bool, after: bool) {
         let key = self.hasher.hash_one(digest);
-        if after && !before {
-            *self.counts.entry(key).or_default() += 1;
-        } else if before
-            && !after
-            && let Some(count) = self.counts.get_mut(&key)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&key);
+        if after && !before && !self.linked.insert(key) {
+            *self.more.entry(key).or_default() += 1;
+        }
+        if before && !after {
+            match self.more.get_mut(&key) {
+                Some(1) => drop(self.more.remove(&key)),
+                Some(count) => *count -= 1,
+                None => drop(self.linked.remove(&key)),
             }
         }
     }

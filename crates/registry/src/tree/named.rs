@@ -89,8 +89,25 @@ pub(super) struct Named {
 pub(crate) struct Referred {
     /// How many do.
     count: u32,
+    size: u64,
+}
+
+/// Manifests do not agree about a size; an `Option` would take 8 bytes more.
+const NO_SIZE: u64 = u64::MAX;
+
+impl Referred {
     /// Its size in bytes, as they say; `None` if they do not agree.
-    pub size: Option<u64>,
+    pub fn size(&self) -> Option<u64> {
+        (self.size != NO_SIZE).then_some(self.size)
+    }
+
+    /// One more does.
+    fn again(&mut self, size: u64) {
+        self.count += 1;
+        if self.size != size {
+            self.size = NO_SIZE;
+        }
+    }
 }
 
 impl Named {
@@ -159,9 +176,7 @@ impl Named {
                 }
             };
             for (named, size) in &named {
-                let referred = self.referred.entry(*named).or_insert(Referred { count: 0, size: Some(*size) });
-                referred.count += 1;
-                referred.size = referred.size.filter(|known| known == size);
+                self.referred.entry(*named).or_insert(Referred { count: 0, size: *size }).again(*size);
             }
             self.references += named.len();
             let named = named.iter().map(|(named, _)| *named).collect();
