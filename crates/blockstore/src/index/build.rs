@@ -206,6 +206,7 @@ pub(crate) fn prefer(first: &Location, second: &Location, second_kind: Kind) -> 
 /// Takes sorted records into an empty index, one for each block.
 fn load(index: &dyn Index, sorted: Sorted) -> Result<(), StoreError> {
     let mut batch: Vec<(Multihash, Location)> = Vec::with_capacity(BATCH);
+    let mut last: Option<Record> = None;
     let mut batches = 0;
     let mut store = |batch: &mut Vec<_>| -> Result<(), StoreError> {
         index.set(batch, &mut |_, _| {}).map_err(failed)?;
@@ -213,20 +214,30 @@ fn load(index: &dyn Index, sorted: Sorted) -> Result<(), StoreError> {
         batches += 1;
         if batches % BATCHES == 0 { index.flush().map_err(failed) } else { Ok(()) }
     };
-    for record in sorted.blocks() {
+    for record in sorted {
         let record = record.map_err(scratch)?;
-        batch.push((record.hash, record.place));
+        match &mut last {
+            Some(last) if last.hash == record.hash => {
+                last.place = prefer(&last.place, &record.place, record.kind);
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(done) = last.replace(record) {
+            batch.push((done.hash, done.place));
+        }
         if batch.len() == BATCH {
             store(&mut batch)?;
         }
     }
+    batch.extend(last.map(|record| (record.hash, record.place)));
     store(&mut batch)
 }
 
-pub(super) fn failed(error: IndexError) -> StoreError {
+fn failed(error: IndexError) -> StoreError {
     StoreError::Index(error.0)
 }
 
-pub(super) fn scratch(error: io::Error) -> StoreError {
+fn scratch(error: io::Error) -> StoreError {
     StoreError::io("sorting what the packs hold", error)
 }

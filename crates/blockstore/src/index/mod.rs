@@ -5,7 +5,6 @@ mod build;
 mod filter;
 #[cfg(test)]
 pub(crate) mod memory;
-mod newer;
 mod page;
 mod sled;
 mod sort;
@@ -13,8 +12,7 @@ mod sort;
 mod tests;
 
 pub(crate) use self::{
-    build::{PackView, Survey, fill, survey},
-    newer::Newer,
+    build::{PackView, Survey, fill, prefer, survey},
     sled::SledHome,
 };
 

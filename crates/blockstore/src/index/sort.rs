@@ -2,10 +2,7 @@
 //! a file, and are merged at the end. So the index takes every page once, where records in the order of the
 //! packs, or sorted in parts, would have it take most pages again and again.
 
-use super::{
-    build::prefer,
-    page::{self, Key},
-};
+use super::page::{self, Key};
 use crate::{
     codec::{Put, Take},
     pack::{Kind, Location},
@@ -149,31 +146,6 @@ impl Sorted {
             self.heads.push(Reverse(Head { key: Key::of(&record.hash), run, record }));
         }
         Ok(())
-    }
-}
-
-impl Sorted {
-    /// Of each block the one record that counts.
-    pub(super) fn blocks(mut self) -> impl Iterator<Item = io::Result<Record>> {
-        let mut next = self.next();
-        std::iter::from_fn(move || {
-            let mut record = match next.take()? {
-                Ok(record) => record,
-                error => return Some(error),
-            };
-            next = loop {
-                match self.next() {
-                    Some(Ok(other)) if other.hash == record.hash => {
-                        if other.kind == Kind::Replacement || record.kind != Kind::Replacement {
-                            record.place = prefer(&record.place, &other.place, other.kind);
-                            record.kind = other.kind;
-                        }
-                    }
-                    other => break other,
-                }
-            };
-            Some(Ok(record))
-        })
     }
 }
 

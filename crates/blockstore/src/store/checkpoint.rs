@@ -1,8 +1,8 @@
-//! The index of an open store: looking blocks up, bringing it up to date, making it anew.
+//! The index of an open store: looking blocks up, and bringing it up to date.
 
 use super::{Inner, blocks::only_store, round::Op};
 use crate::{
-    index::{self, Checkpoint, Index, IndexError, PackView, Survey},
+    index::{Checkpoint, Index, IndexError, Survey},
     pack::Location,
 };
 use cidery_core::{Multihash, StoreError};
@@ -24,24 +24,26 @@ const PART: u64 = 64;
 /// With so many no more are taken: the index must be failing.
 const MOST_BLOCKS: usize = 256 << 10;
 /// How long to wait before a failed index is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
 /// Reopening an index needs room; with less than this a failed one is left alone, since it may still be read.
 pub(super) const ROOM: u64 = 16 << 20;
 
 /// The salt of each pack, and up to where it is durable.
-type Durable = BTreeMap<u64, (u64, u64)>;
+pub(super) type Durable = BTreeMap<u64, (u64, u64)>;
 
 /// The index in use.
 pub(super) struct IndexSlot {
-    index: Result<Box<dyn Index>, IndexError>,
+    pub(super) index: Result<Box<dyn Index>, IndexError>,
     /// Grows with every new one.
-    generation: u64,
-    failed: Option<Instant>,
+    pub(super) generation: u64,
+    pub(super) failed: Option<Instant>,
+    /// It was begun anew and is not complete: what is there now must not be taken for the index.
+    pub(super) unfilled: bool,
 }
 
 impl IndexSlot {
     pub(super) fn new(index: Box<dyn Index>) -> Self {
-        Self { index: Ok(index), generation: 0, failed: None }
+        Self { index: Ok(index), generation: 0, failed: None, unfilled: false }
     }
 
     fn index(&self) -> Result<&dyn Index, IndexError> {
@@ -53,9 +55,9 @@ impl IndexSlot {
 #[derive(Default)]
 pub(super) struct Progressed {
     counts: BTreeMap<u64, u64>,
-    checkpoints: BTreeMap<u64, Checkpoint>,
+    pub(super) checkpoints: BTreeMap<u64, Checkpoint>,
     /// Packs that are being emptied, which have no checkpoint.
-    emptied: BTreeSet<u64>,
+    pub(super) emptied: BTreeSet<u64>,
 }
 
 impl From<Survey> for Progressed {
@@ -201,91 +203,12 @@ impl Inner {
     }
 
     /// The recent blocks that are durable where they are.
-    fn settled(&self, durable: &Durable) -> Vec<(Multihash, Location)> {
+    pub(super) fn settled(&self, durable: &Durable) -> Vec<(Multihash, Location)> {
         let is_settled = |place: &Location| durable.get(&place.pack).is_some_and(|(_, upto)| place.end() <= *upto);
         let mut settled = self.recent.select(is_settled);
         // In the order of the index's pages.
         settled.sort_unstable_by(|(one, _), (other, _)| one.digest().cmp(other.digest()));
         settled
-    }
-
-    /// Makes a new index at once, because the present one says things that are not true.
-    pub(super) fn renew_index(&self, why: &str) -> Result<(), StoreError> {
-        let generation = self.index.read().generation;
-        self.renew(generation, why, true)
-    }
-
-    /// Replaces the index of a generation: by opening it again, or else, and with `wipe`, from the packs.
-    fn renew(&self, generation: u64, why: &str, wipe: bool) -> Result<(), StoreError> {
-        let mut progressed = self.progressed.lock();
-        let mut slot = self.index.write();
-        if slot.generation != generation && slot.index.is_ok() {
-            return Ok(());
-        }
-        if slot.failed.is_some_and(|at| at.elapsed() < RETRY) {
-            return Err(StoreError::Index(why.to_owned()));
-        }
-        let packs = self.pack_views()?;
-        // Closed before it is opened again.
-        slot.index = Err(IndexError(why.to_owned()));
-        slot.generation += 1;
-        let reopened = if wipe { None } else { self.reopen(&packs).ok() };
-        let renewed = reopened.map_or_else(|| self.rebuild(why, &packs), Ok);
-        match renewed.and_then(|(index, survey)| self.settle(index, survey, &packs)) {
-            Ok((index, settled)) => {
-                slot.index = Ok(index);
-                slot.failed = None;
-                *progressed = settled;
-                Ok(())
-            }
-            Err(error) => {
-                slot.failed = Some(Instant::now());
-                Err(error)
-            }
-        }
-    }
-
-    /// Puts what is recent and durable into a new index. Its checkpoints pass those blocks, and it may have found each of
-    /// them at an older place: when that one dies, nothing else would say where they are after a stop.
-    fn settle(
-        &self,
-        index: Box<dyn Index>,
-        survey: Survey,
-        packs: &BTreeMap<u64, PackView>,
-    ) -> Result<(Box<dyn Index>, Progressed), StoreError> {
-        let durable = packs.iter().map(|(id, pack)| (*id, (pack.salt, pack.durable))).collect();
-        let (moved, mut progressed) = (self.settled(&durable), Progressed::from(survey));
-        progressed.advance(&*index, &moved, &durable).map_err(|error| StoreError::Index(error.0))?;
-        self.recent.forget(&moved);
-        Ok((index, progressed))
-    }
-
-    fn reopen(&self, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), IndexError> {
-        let index = self.home.open()?;
-        let survey = index::survey(&*index, self.id, packs, &|pack| self.state.read().removed.contains(&pack))?;
-        Ok((index, survey))
-    }
-
-    fn rebuild(&self, why: &str, packs: &BTreeMap<u64, PackView>) -> Result<(Box<dyn Index>, Survey), StoreError> {
-        self.note(format!("the index was made anew from the packs: {why}"));
-        let fresh = || {
-            self.home.wipe()?;
-            self.home.open()
-        };
-        let index = fresh().map_err(|error| StoreError::Index(error.0))?;
-        let survey = index::fill(&*index, self.id, packs, &mut |_| {}, &mut |pack, from, to| {
-            self.note(format!("pack {pack:016x} is damaged from byte {from} to {to}"));
-        })?;
-        Ok((index, survey))
-    }
-
-    fn pack_views(&self) -> Result<BTreeMap<u64, PackView>, StoreError> {
-        let view = |pack: &std::sync::Arc<crate::pack::Pack>| {
-            let file = self.packs.file(pack)?;
-            let dead = self.state.read().dead.get(&pack.id()).cloned().unwrap_or_default();
-            Ok((pack.id(), PackView { id: pack.id(), salt: pack.header.salt, file, durable: pack.durable(), dead }))
-        };
-        self.packs.all().iter().map(view).collect()
     }
 }
 
@@ -317,7 +240,7 @@ impl Progressed {
         self.emptied.remove(&pack);
     }
 
-    fn advance(
+    pub(super) fn advance(
         &mut self,
         index: &dyn Index,
         moved: &[(Multihash, Location)],

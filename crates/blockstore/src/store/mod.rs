@@ -2,12 +2,14 @@
 
 mod backup;
 mod blocks;
+mod caught;
 mod checkpoint;
 mod gc;
 mod holds;
 mod measures;
 mod open;
 mod pins;
+mod renew;
 mod repair;
 mod room;
 mod roots;

@@ -2,18 +2,18 @@
 
 use super::{
     Inner, Parts, Uses, backup,
+    caught::{Catching, Caught},
     checkpoint::{Alarm, BYTES as CHECKPOINT_BYTES, IndexSlot, ROOM as INDEX_ROOM},
 };
 use crate::{
     disk::{Disk, DiskFile},
     format,
-    index::{self, Index, IndexError, IndexHome, Newer, PackView, Survey},
+    index::{self, Index, IndexError, IndexHome, PackView, Survey},
     journal::{Journal, State},
     marks::Marks,
     notes::Notes,
     options::{OpenError, Options, Progress, Stage},
     pack::{BadHeader, Class, FILE_HEADER, FileHeader, Found, Pack, Packs, Scan, VERSION, Writeback, file_name, id_of},
-    recent::Recent,
 };
 use cidery_core::StoreError;
 use parking_lot::{Mutex, RwLock};
@@ -271,13 +271,6 @@ fn damage(pack: u64, from: u64, to: u64) -> String {
     format!("{} is damaged from byte {from} to {to}: what was there is lost", file_name(pack))
 }
 
-#[derive(Default)]
-struct Caught {
-    table: Recent,
-    blocks: u64,
-    bytes: u64,
-}
-
 /// Reads what the index does not cover, cuts torn ends, and writes the part again that may not
 /// be on the disk.
 fn catch_up(
@@ -286,7 +279,7 @@ fn catch_up(
     state: &State,
     notes: &mut Notes,
 ) -> Result<(Caught, Vec<Pack>), OpenError> {
-    let mut newer = Newer::of(&*opened.index);
+    let mut catching = Catching::up(&*opened.index);
     let mut packs = Vec::new();
     for (id, mut pack) in found {
         let failed = |e| StoreError::io(format!("reading {}", file_name(id)), e);
@@ -298,7 +291,7 @@ fn catch_up(
                 Found::Record(header) => {
                     end = header.location.end();
                     if !state.is_dead(id, header.location.offset) {
-                        newer.add(&header)?;
+                        catching.add(&header)?;
                     }
                 }
                 Found::Gap { from, to } => {
@@ -321,13 +314,7 @@ fn catch_up(
         write_again(&*pack.file, pack.durable, end).map_err(failed)?;
         packs.push(Packs::found(pack.header, end, pack.durable, pack.sealed));
     }
-    let mut caught = Caught::default();
-    newer.each(|found| {
-        caught.blocks += u64::from(found.is_new);
-        caught.bytes += if found.is_new { found.place.len.into() } else { 0 };
-        caught.table.insert(found.hash, found.place);
-    })?;
-    Ok((caught, packs))
+    Ok((catching.done()?, packs))
 }
 
 /// If a flush failed before the restart, the system may believe that these bytes are on the disk.

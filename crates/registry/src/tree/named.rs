@@ -117,7 +117,7 @@ impl Named {
             Some(storage) => view.reader.find(&storage, &layout::revisions(repository)).await?.map(|entry| entry.cid),
             None => None,
         };
-        if revisions == self.revisions {
+        if revisions.is_some() && revisions == self.revisions {
             return Ok(());
         }
         // Whatever ends this halfway leaves what is of no root, which nobody goes on from.

@@ -4,7 +4,11 @@ use super::{
     Blob, Descriptor, Manifest, NodeCache, TreeError, fetch::Cached, overlay::Overlay, reader::Reader, view::View,
 };
 use cidery_core::{Cid, Digest, Fetcher, Reference, RepositoryName, RootStore, Tag};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
 /// One root of a registry, owned or foreign, and the links that are not yet part of it; clones
 /// share it.
@@ -12,6 +16,19 @@ use std::{collections::BTreeSet, sync::Arc};
 pub struct Snapshot {
     view: Arc<View>,
     overlay: Overlay,
+}
+
+/// Some of a repository's tags, in byte order.
+pub struct TagPage {
+    all: Arc<[Tag]>,
+    range: Range<usize>,
+}
+
+impl Deref for TagPage {
+    type Target = [Tag];
+    fn deref(&self) -> &[Tag] {
+        &self.all[self.range.clone()]
+    }
 }
 
 impl Snapshot {
@@ -80,11 +97,24 @@ impl Snapshot {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Option<Vec<Tag>>, TreeError> {
-        let Some(tags) = self.view.tags(repository).await? else {
-            return Ok(self.exists(repository).await?.then(Vec::new));
+        Ok(self.tag_page(repository, after, limit).await?.map(|page| page.to_vec()))
+    }
+
+    /// As [`Snapshot::tags`], without a copy of them.
+    pub async fn tag_page(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<TagPage>, TreeError> {
+        let all = match self.view.tags(repository).await? {
+            Some(tags) => tags,
+            None if self.exists(repository).await? => Arc::default(),
+            None => return Ok(None),
         };
-        let start = after.map_or(0, |after| tags.partition_point(|tag| tag.as_str() <= after));
-        Ok(Some(tags[start..].iter().take(limit).cloned().collect()))
+        let start = after.map_or(0, |after| all.partition_point(|tag| tag.as_str() <= after));
+        let end = start.saturating_add(limit).min(all.len());
+        Ok(Some(TagPage { all, range: start..end }))
     }
 
     /// A manifest by tag or digest. Its bytes were checked against its digest.

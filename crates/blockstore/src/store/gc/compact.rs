@@ -64,14 +64,17 @@ impl Inner {
         let id = pack.id();
         let file = self.packs.file(pack)?;
         let failed = |e| StoreError::io(format!("reading pack {id:016x}"), e);
-        let mut sound = true;
+        let (mut sound, mut gap) = (true, false);
         let mut scan = Scan::new(&*file, pack.header.salt, id, FILE_HEADER, pack.len(), pack.len());
         while let Some(found) = scan.next() {
             self.check_collecting()?;
-            if let Found::Record(header) = found.map_err(failed)?
-                && let Some(cid) = header.cid
-            {
-                sound &= self.move_block(pack, census, &header, &cid)?;
+            match found.map_err(failed)? {
+                Found::Record(header) => {
+                    if let Some(cid) = header.cid {
+                        sound &= self.move_block(pack, census, &header, &cid)?;
+                    }
+                }
+                Found::Gap { .. } => gap = true,
             }
             // The thread that does this otherwise may be slower than the copying, and what waits takes memory.
             if self.is_behind() {
@@ -83,9 +86,12 @@ impl Inner {
         {
             let mut progressed = self.progressed.lock();
             let dead = self.state.read().dead.get(&id).map_or(0, |dead| dead.len() as u64);
-            // What lies where no record can be read was not moved either.
-            if !sound || progressed.placed(id) > dead {
+            let left = progressed.placed(id) > dead;
+            if !sound || (left && gap) {
                 self.note(format!("pack {id:016x} was not compacted: a block in it is damaged"));
+            }
+            // What an index that was made anew meanwhile has found here again is moved the next time.
+            if !sound || left {
                 return Ok(false);
             }
             self.note_down(vec![Event::PacksRemoved(vec![id])])?;

@@ -21,15 +21,16 @@ pub async fn get(cx: &Context, name: &str) -> Reply {
     let Page { n, last } = cx.query.page(cx.registry.config.page_limit)?;
     let opened = cx.read(name).await?;
     let repository = &opened.named.repository;
-    let found = opened.snapshot().tags(repository, last, n + 1).await;
+    let found = opened.snapshot().tag_page(repository, last, n + 1).await;
     let found = found.map_err(|error| unreadable(&opened, Fault::NameUnknown, error))?;
-    let mut tags = found.ok_or_else(|| {
+    let found = found.ok_or_else(|| {
         let (space, rule) = (&opened.named.space, opened.named.rule);
         ApiError::new(Fault::NameUnknown, format!("{space} has no repository {repository} ({name} was read by {rule})"))
     })?;
-    let more = tags.len() > n;
-    tags.truncate(n);
-    let next =
-        tags.last().filter(|_| more).map(|last| format!("/v2/{name}/tags/list?n={n}&last={}", encode(last.as_str())));
-    Ok(reply::List { body: Tags { name, tags: &tags }, next }.into_response())
+    let tags = &found[..n.min(found.len())];
+    let next = tags
+        .last()
+        .filter(|_| found.len() > n)
+        .map(|last| format!("/v2/{name}/tags/list?n={n}&last={}", encode(last.as_str())));
+    Ok(reply::List { body: Tags { name, tags }, next }.into_response())
 }
