@@ -190,6 +190,7 @@ pub(crate) fn fill(
     }
     let checkpoints: Vec<_> = survey.checkpoints.iter().map(|(id, checkpoint)| (*id, *checkpoint)).collect();
     index.set_checkpoints(&checkpoints).map_err(failed)?;
+    index.flush().map_err(failed)?;
     Ok(survey)
 }
 

@@ -228,9 +228,9 @@ impl Progressed {
     /// A pack is going to be emptied. Its blocks leave it one by one in the index, and a stop must not find a
     /// checkpoint that still counts them: without one, it is read again.
     pub(super) fn begin_emptying(&mut self, index: &dyn Index, pack: u64) -> Result<(), IndexError> {
+        self.checkpoints.remove(&pack);
         index.remove_checkpoint(pack)?;
         index.flush()?;
-        self.checkpoints.remove(&pack);
         self.emptied.insert(pack);
         Ok(())
     }
@@ -269,6 +269,8 @@ impl Progressed {
         // Blocks first: a checkpoint that lasts promises that they do.
         index.flush()?;
         index.set_checkpoints(&changed)?;
+        // An index that is opened again must have those that are known here.
+        index.flush()?;
         self.checkpoints.extend(changed);
         Ok(())
     }

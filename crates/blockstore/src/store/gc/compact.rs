@@ -97,9 +97,11 @@ impl Inner {
             self.note_down(vec![Event::PacksRemoved(vec![id])])?;
             self.unmarked.lock().remove(&id);
             progressed.forget(id);
+            // At once, whatever the index says: with its tombstones void, one that is made anew must not read it again.
+            let gone = self.packs.remove(pack);
             self.with_index_as_it_is(|index| index.remove_checkpoint(id))?;
+            gone?;
         }
-        self.packs.remove(pack)?;
         Ok(true)
     }
 
