@@ -2,7 +2,9 @@
 
 use super::rig::Rig;
 use crate::{DiskStore, Options, Stage, disk::faulty::Fate};
-use cidery_core::{Block, Blockstore, Cid, Namespace, Origin, PublicBlocks, PublishMode, RootStore, suite::node};
+use cidery_core::{
+    Block, Blockstore, Cid, Namespace, Origin, PublicBlocks, PublishMode, RootStore, StoreError, suite::node,
+};
 use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,
@@ -82,6 +84,26 @@ fn what_nothing_reaches_leaves_the_disk_and_the_rest_survives_a_lost_index() {
     assert_eq!(store.damage().len(), 1, "the index was gone: {:?}", store.damage());
     put_all(&store, &[few[9].clone(), many[900].clone()], Origin::Pushed);
     assert!(store.get(few[9].cid()).unwrap().is_some() && store.get(many[900].cid()).unwrap().is_some());
+}
+
+#[test]
+fn an_index_made_anew_during_a_collection_ends_it_and_nothing_forgotten_comes_back() {
+    let rig = Rig::with_kept_index();
+    let store = rig.open().unwrap();
+    let cids = put_all(&store, &(0..300).map(small).collect::<Vec<_>>(), Origin::Peer);
+    commit(&store, &cids);
+    age(&store, &[]);
+    store.forget(&cids[..1]).unwrap();
+    let once = AtomicBool::new(false);
+    let ended = store.collect(&|progress| {
+        if progress.stage == Stage::Sweep && !once.swap(true, SeqCst) {
+            rig.home.fail("a test");
+        }
+    });
+    assert!(matches!(ended, Err(StoreError::Index(_))), "{ended:?}");
+    assert!(store.is_withdrawn(&cids[0]) && store.public_get(&cids[0]).unwrap().is_none());
+    store.collect(&|_| {}).unwrap();
+    assert!(store.get(&cids[0]).unwrap().is_none() && store.public_get(&cids[1]).unwrap().is_some());
 }
 
 /// sled may keep what was said of blocks and lose the checkpoints that came after it.

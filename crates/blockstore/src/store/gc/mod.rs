@@ -118,6 +118,7 @@ impl Inner {
         let round = self.withdrawn.begin_round();
         let sequence = self.state.read().sequence;
         let mut usage = self.watermarks()?;
+        let generation = self.index.read().generation;
         let census = Arc::new(Census::take(self)?);
         let mut marking = Marking::new(self, Some(census.clone()));
         marking.walk_all(tell)?;
@@ -127,6 +128,11 @@ impl Inner {
         self.evict(&mut marking, &mut usage, &mut done, tell)?;
         let in_use = self.withdrawn_in_use(&marking);
         drop(marking);
+        if self.index.read().generation != generation {
+            // What another index has found was not gone through, and what was forgotten may not be gone: it stays hidden.
+            self.collect_later();
+            return Err(StoreError::Index("it was made anew during the collection: collect again".into()));
+        }
         self.compact(&census, &usage, &mut done, tell)?;
         drop(census);
         self.end_collection(round, sequence, in_use)?;

@@ -108,9 +108,10 @@ impl Inner {
                 dying.push((hash, place));
             }
         }
-        let buried = self.bury_dying(dying, generation, done);
-        // After a failure of the index its entries may still be there: then they stay out of sight.
-        if !matches!(buried, Err(StoreError::Index(_))) {
+        let mut journalled = false;
+        let buried = self.bury_dying(dying, generation, &mut journalled, done);
+        // After a failure of the index entries of dead records may still be there: then they stay out of sight.
+        if !(journalled && matches!(buried, Err(StoreError::Index(_)))) {
             self.dying.write().clear();
         }
         buried
@@ -120,12 +121,13 @@ impl Inner {
         &self,
         mut dying: Vec<(Multihash, Location)>,
         generation: u64,
+        journalled: &mut bool,
         done: &mut Collected,
     ) -> Result<(), StoreError> {
         // No checkpoint may come between: it counts what it replaces.
         let progressed = self.progressed.lock();
         if self.index.read().generation != generation {
-            // Of a block that was put again meanwhile a new index may have found the old record. The next collection.
+            // Of a block that was put again meanwhile a new index may have found the old record.
             return Ok(());
         }
         let mut still = Vec::with_capacity(dying.len());
@@ -143,6 +145,7 @@ impl Inner {
             Event::Dead { pack, offsets }
         });
         self.note_down(events.collect())?;
+        *journalled = true;
         self.with_index_as_it_is(|index| index.remove(&still))?;
         drop(progressed);
         let mut damaged = self.damaged.lock();
@@ -193,7 +196,7 @@ mod tests {
             }
             inner.renew_index("a test").unwrap();
             let generation = if told { before } else { inner.index.read().generation };
-            inner.bury_dying(vec![(hash, old)], generation, &mut Collected::default()).unwrap();
+            inner.bury_dying(vec![(hash, old)], generation, &mut false, &mut Collected::default()).unwrap();
             let after = rig.after_power_cut(Fate::Drop).open().unwrap();
             assert_eq!(after.get(block.cid()).unwrap().as_ref(), Some(block.data()), "{known} {told}");
         }
